@@ -1,0 +1,105 @@
+"""Redis as something that may be away: bounded calls, a breaker, and no error that a request could see."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from chassis.breaker import CircuitBreaker
+from chassis.health import Result
+from chassis.settings import RedisSettings
+
+if TYPE_CHECKING:
+    from chassis.metrics import Metrics
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class CacheUnavailable(Exception):
+    """The cache did not answer, or was not asked because it did not answer a moment ago. Go on without it."""
+
+
+class Cache:
+    """A Redis client for one worker. Each call is bounded by `timeout_ms`; after one failure the others fail at once
+    for `breaker_reset_ms`, then one tries again.
+
+    Args:
+        settings: `url` None makes a cache that is never there.
+        metrics: gets `cache_connected` and `cache_requests_total{result}`.
+    """
+
+    def __init__(self, settings: RedisSettings, *, metrics: Metrics) -> None:
+        self._requests = metrics.counter("cache_requests_total", "Cache look-ups by result", ("result",))
+        self._connected = metrics.gauge("cache_connected", "Whether the cache answers (1) or not (0)", over_workers="livemin")
+        self._breaker = CircuitBreaker(reset_s=settings.breaker_reset_ms / 1000, on_change=self._log_change)
+        self._redis: redis.Redis | None = None
+        if settings.url is not None:
+            timeout_s = settings.timeout_ms / 1000
+            pool = redis.BlockingConnectionPool.from_url(
+                settings.url.get_secret_value(),
+                max_connections=settings.pool_size,
+                timeout=timeout_s,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=Retry(NoBackoff(), 0),
+                health_check_interval=0,
+            )
+            self._redis = redis.Redis.from_pool(pool)
+            self._connected.set(1)
+        else:
+            self._connected.set(0)
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is a cache at all."""
+        return self._redis is not None
+
+    def call(self, command: Callable[[redis.Redis], T]) -> T:
+        """`command(client)`, for example `cache.call(lambda r: r.mget(keys))`.
+
+        Raises:
+            CacheUnavailable: it is not configured, did not answer in time, or is being rested.
+        """
+        if self._redis is None or not self._breaker.allow():
+            raise CacheUnavailable
+        try:
+            result = command(self._redis)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            self._breaker.failure()
+            raise CacheUnavailable from error
+        except redis.RedisError as error:  # it answered, with an error: full, loading, or not what we think it is
+            log.warning("Cache refused a command: %s", type(error).__name__)
+            raise CacheUnavailable from error
+        self._breaker.success()
+        return result
+
+    def count(self, result: str) -> None:
+        """Count a look-up in `cache_requests_total`: `hit`, `miss` or `bypass`."""
+        self._requests.labels(result).inc()
+
+    def check(self, limit_s: float) -> Result:  # noqa: ARG002 - the client's own time-out is shorter
+        """PING."""
+        try:
+            self.call(lambda client: client.ping())
+        except CacheUnavailable as error:
+            name = type(error.__cause__).__name__ if error.__cause__ else type(error).__name__
+            return Result("degraded", "Cache is not accessible, answers come from the database", error=name)
+        return Result("healthy", "Cache is accessible")
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._redis is not None:
+            self._redis.close()
+
+    def _log_change(self, is_open: bool) -> None:
+        self._connected.set(0 if is_open else 1)
+        if is_open:
+            log.warning("Cache is unavailable, going on without it")
+        else:
+            log.info("Cache is available again")

@@ -1,0 +1,115 @@
+"""The gunicorn configuration that every service shares.
+
+A service's `gunicorn_conf.py` is `globals().update(configure(Settings))`; gunicorn runs it in the master before any
+application is imported, which is when bad settings must stop the process and the metrics directory must be set.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gunicorn.glogging
+
+from chassis import lifecycle, logging
+from chassis.process import MASTER_PID_VARIABLE
+from chassis.settings import ServiceSettings, SettingsError, load
+
+KEEPALIVE_S = 75
+"""Longer than the gateway keeps a connection idle (50 s), or resets appear under load (TRAPS: ingress-nginx#11244)."""
+
+
+class Logger(gunicorn.glogging.Logger):
+    """gunicorn's messages through our one pipeline; request lines are the application's to log."""
+
+    def setup(self, cfg: Any) -> None:
+        """Keep the handlers that `configure` set; only follow the configuration."""
+        self.cfg = cfg
+        self._access_log_enabled = False
+
+
+def settings_or_exit(model: type[ServiceSettings]) -> Any:
+    """The service's settings; a bad value ends the process with one line each on stderr and status 1."""
+    try:
+        return load(model)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(1) from None
+
+
+def configure(
+    model: type[ServiceSettings], *, service: str, worker_class: str = "chassis.worker.Worker"
+) -> dict[str, Any]:
+    """gunicorn settings from `model`, for a service of that name.
+
+    Effects: configures logging, creates and empties the metrics directory, and sets `PROMETHEUS_MULTIPROC_DIR`.
+    """
+    settings = settings_or_exit(model)
+    configure_logging(settings, service)
+    metrics_dir = _metrics_directory(settings.metrics_dir, service)
+
+    def on_starting(server: Any) -> None:
+        os.environ[MASTER_PID_VARIABLE] = str(os.getpid())
+
+    def when_ready(server: Any) -> None:
+        lifecycle.install_drain(server, settings.drain_seconds)
+
+    def child_exit(server: Any, worker: Any) -> None:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+    def worker_exit(server: Any, worker: Any) -> None:
+        application = getattr(worker, "wsgi", None) or getattr(worker, "asgi", None)
+        life = getattr(application, "extensions", {}).get("lifecycle")
+        if life is not None:
+            life.stop()
+
+    def on_exit(server: Any) -> None:
+        if settings.metrics_dir is None:
+            shutil.rmtree(metrics_dir, ignore_errors=True)
+
+    return {
+        "bind": f"{settings.host}:{settings.port}",
+        "workers": settings.web_concurrency,
+        "threads": settings.threads,
+        "worker_class": worker_class,
+        "keepalive": KEEPALIVE_S,
+        "timeout": 30,
+        "graceful_timeout": settings.stop_timeout_seconds,
+        "backlog": 1024,
+        "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108 - heartbeat files
+        "logger_class": Logger,
+        "accesslog": None,
+        "control_socket_disable": True,
+        "proc_name": service,
+        "on_starting": on_starting,
+        "when_ready": when_ready,
+        "child_exit": child_exit,
+        "worker_exit": worker_exit,
+        "on_exit": on_exit,
+    }
+
+
+def configure_logging(settings: ServiceSettings, service: str) -> None:
+    """`chassis.logging` as `settings` want it."""
+    logging.configure(
+        service=service, version=settings.app_version, level=settings.log_level, log_format=settings.log_format
+    )
+
+
+def _metrics_directory(wanted: Path | None, service: str) -> Path:
+    """An existing, empty directory for the metric files, announced to prometheus_client."""
+    if wanted is None:
+        directory = Path(tempfile.mkdtemp(prefix=f"{service}-metrics-"))
+    else:
+        directory = wanted
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.glob("*.db"):  # of the run before: pids come again
+            path.unlink(missing_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    return directory

@@ -1,0 +1,116 @@
+"""One log pipeline: every record of the process, gunicorn's included, is one line on stdout."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.orjson import OrjsonFormatter
+
+from chassis import context
+
+TEXT_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
+
+_SECRET = re.compile(r"(?<=://)[^/\s\"]*@|[^\s@\"'<>()=,:;/\\]+@[^\s@\"'<>()=,:;/\\]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_access = logging.getLogger("access")
+
+
+def _redact(line: str) -> str:
+    """Put `***` for credentials in URLs and for e-mail addresses. The `@` test keeps the usual line free of cost."""
+    return _SECRET.sub("***", line) if "@" in line else line
+
+
+class JsonFormatter(OrjsonFormatter):
+    """One JSON object a record: fixed fields first, then what `extra=` gave, then the exception if there is one."""
+
+    def __init__(self, *, service: str, version: str) -> None:
+        super().__init__(reserved_attrs=[*RESERVED_ATTRS, "fields"])
+        self._service = service
+        self._version = version
+
+    def format(self, record: logging.LogRecord) -> str:
+        request = context.current()
+        line: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "service": self._service,
+            "version": self._version,
+            "request_id": request.request_id if request else None,
+            "trace_id": request.trace_id if request else None,
+        }
+        fields = record.__dict__.get("fields")
+        if fields is not None:  # a request line: its fields are known, so nothing is searched for
+            line.update(fields)
+        else:
+            self.add_fields(line, record, {})
+        if record.exc_info:
+            line["exc_info"] = self.formatException(record.exc_info)
+        return _redact(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+class TextFormatter(logging.Formatter):
+    """`LOG_FORMAT=text`, for people. A message cannot forge a second line: control characters are escaped."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT_FORMAT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
+        record.message = _CONTROL.sub(lambda match: repr(match[0])[1:-1], record.message)
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _redact(super().format(record))
+
+
+class StdoutHandler(logging.Handler):
+    """Writes each line with one system call, so that lines of several workers never mix."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            data = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+            while data:
+                data = data[os.write(1, data) :]
+        except OSError:
+            return  # nobody reads stdout any more; a service does not die of that
+        except Exception:  # noqa: BLE001 - as the standard library's handlers do: a log call never raises
+            self.handleError(record)
+
+
+def configure(*, service: str, version: str, level: str = "INFO", log_format: str = "json") -> None:
+    """Send every logger of this process to stdout in one format. Calling it again replaces what was set before."""
+    handler = StdoutHandler()
+    handler.setFormatter(TextFormatter() if log_format == "text" else JsonFormatter(service=service, version=version))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in ("gunicorn.error", "gunicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+
+
+def access(
+    *, method: str, path: str, protocol: str, route: str, status: int, duration_s: float, remote_addr: str, quiet: bool
+) -> None:
+    """Log one request. `path` comes without its query, which may hold personal data; `quiet` (probes) logs at DEBUG."""
+    level = logging.DEBUG if quiet else logging.INFO
+    if not _access.isEnabledFor(level):
+        return
+    record = logging.LogRecord(_access.name, level, "", 0, '"%s %s %s" %d', (method, path, protocol, status), None)
+    record.fields = {
+        "method": method,
+        "path": path,
+        "route": route,
+        "status": status,
+        "duration_ms": round(duration_s * 1000, 3),
+        "remote_addr": remote_addr,
+    }
+    _access.handle(record)

@@ -1,0 +1,163 @@
+"""Prometheus metrics of one service: totals over all its workers, and `process_*` of the whole process tree."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chassis import process
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Gauge, Histogram
+    from prometheus_client.registry import Collector
+
+# Seconds. Ready answers take under 1 ms; 0.3 is the latency objective and 10 the deadline.
+DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+
+
+class Pool(Protocol):
+    """What `watch_pool` needs to know of a connection pool."""
+
+    def stats(self) -> dict[str, int]:
+        """`size`, `in_use`, `available`, `waiting`: numbers of connections and of waiting callers."""
+
+
+class Metrics:
+    """The metrics of one application.
+
+    Each instance has a registry of its own, so tests can build many. With many workers (`PROMETHEUS_MULTIPROC_DIR`
+    is set by `chassis.gunicorn`) values live in files of that directory and `exposition` adds them up.
+    """
+
+    def __init__(self, *, service: str, version: str, commit: str) -> None:
+        # prometheus_client picks single or multi-process mode when it is imported; gunicorn's configuration, which
+        # runs first, must have set the directory by then. So it is imported here and nowhere else.
+        import prometheus_client as prometheus
+
+        self._prometheus = prometheus
+        self._labels = (service, version, commit)
+        self._multiprocess = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        self._samplers: list[Callable[[], None]] = []
+        self._collectors: list[Collector] = []
+        self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+        self.service = service
+        self.registry = prometheus.CollectorRegistry()
+        self._requests = self.counter(
+            f"{service}_http_requests_total", "HTTP requests answered", ("method", "endpoint", "status")
+        )
+        self._durations = self.histogram(
+            f"{service}_http_request_duration_seconds", "Time to answer, seconds", ("method", "endpoint")
+        )
+        self._errors = self.counter("app_errors_total", "Errors on our side by type", ("service", "type"))
+
+    # --- making metrics ---
+
+    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        """A counter; its value is the sum over the workers."""
+        return self._prometheus.Counter(name, text, labels, registry=self.registry)
+
+    def gauge(self, name: str, text: str, labels: Sequence[str] = (), *, over_workers: str = "livesum") -> Gauge:
+        """A gauge; `over_workers` says how live workers' values become one: `livesum`, `livemax`, `livemin` …"""
+        return self._prometheus.Gauge(name, text, labels, registry=self.registry, multiprocess_mode=over_workers)  # type: ignore[arg-type]
+
+    def histogram(
+        self, name: str, text: str, labels: Sequence[str] = (), *, buckets: Sequence[float] = DURATION_BUCKETS
+    ) -> Histogram:
+        """A histogram with upper bounds `buckets`."""
+        return self._prometheus.Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+    def collector(self, collector: Collector) -> None:
+        """Add a collector whose values are worked out at each scrape, in the worker that answers it."""
+        self._collectors.append(collector)
+
+    # --- recording ---
+
+    def request(self, method: str, endpoint: str, status: int, duration_s: float) -> None:
+        """Count one answered request. `endpoint` is a route's name, never a path; odd methods become `OTHER`."""
+        key = (method, endpoint, status)
+        children = self._children.get(key)
+        if children is None:
+            if method not in METHODS:
+                return self.request("OTHER", endpoint, status, duration_s)
+            children = (self._requests.labels(method, endpoint, status), self._durations.labels(method, endpoint))
+            self._children[key] = children
+        children[0].inc()
+        children[1].observe(duration_s)
+        return None
+
+    def count_error(self, kind: str) -> None:
+        """Count an error on our side in `app_errors_total`; `kind` is a class name or a problem's slug."""
+        self._errors.labels(self.service, kind).inc()
+
+    # --- sampling ---
+
+    def sampler(self, function: Callable[[], None]) -> None:
+        """Call `function` at each `sample`: it sets gauges that would cost too much to keep true all the time."""
+        self._samplers.append(function)
+
+    def sample(self) -> None:
+        """Refresh the sampled gauges; the background thread does it."""
+        for function in self._samplers:
+            function()
+
+    def watch_pool(self, pool: Pool) -> None:
+        """Report `db_pool_connections{state}` and `db_pool_size` of `pool`."""
+        connections = self.gauge("db_pool_connections", "Database connections of the pools by state", ("state",))
+        size = self.gauge("db_pool_size", "Most database connections that the pools may hold")
+
+        def read() -> None:
+            stats = pool.stats()
+            connections.labels("in_use").set(stats["in_use"])
+            connections.labels("available").set(stats["available"])
+            size.set(stats["size"])
+
+        self.sampler(read)
+        read()
+
+    # --- answering ---
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The text for Prometheus and its content type."""
+        registry = self._prometheus.CollectorRegistry()
+        if self._multiprocess:
+            from prometheus_client.multiprocess import MultiProcessCollector
+
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        for collector in [_Facts(*self._labels), *self._collectors]:
+            registry.register(collector)
+        text = self._prometheus.generate_latest(registry)
+        if not self._multiprocess:
+            text += self._prometheus.generate_latest(self.registry)
+        return text, self._prometheus.CONTENT_TYPE_LATEST
+
+
+class _Facts:
+    """`build_info`, `app_uptime_seconds` and `process_*`: read at each scrape, so no dead worker leaves them behind."""
+
+    def __init__(self, service: str, version: str, commit: str) -> None:
+        self._service, self._version, self._commit = service, version, commit
+
+    def collect(self) -> Any:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        build = GaugeMetricFamily("build_info", "What is running", labels=("version", "commit"))
+        build.add_metric((self._version, self._commit), 1)
+        yield build
+        tree = process.tree_usage()
+        yield GaugeMetricFamily(
+            "app_uptime_seconds", "Seconds since the service started", max(0.0, time.time() - tree.start_time_s)
+        )
+        yield CounterMetricFamily(
+            "process_cpu_seconds", "CPU time of the master and all workers there ever were, seconds", tree.cpu_s
+        )
+        yield GaugeMetricFamily("process_start_time_seconds", "Start of the master, Unix time", tree.start_time_s)
+        for name, text, value in (
+            ("process_resident_memory_bytes", "Resident memory, summed over master and workers", tree.resident_bytes),
+            ("process_virtual_memory_bytes", "Virtual memory, summed over master and workers", tree.virtual_bytes),
+            ("process_open_fds", "Open file descriptors, summed over master and workers", tree.open_fds),
+            ("process_max_fds", "Limit of open file descriptors, summed over master and workers", tree.max_fds),
+        ):
+            yield GaugeMetricFamily(name, text, value)

@@ -1,0 +1,215 @@
+"""OpenAPI 3.1 from the code: `@operation` beside each endpoint says what the endpoint takes and answers."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+from flask import Flask, Response
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from chassis import docs_page, http
+from chassis.errors import CONTENT_TYPE, title_of
+
+V = TypeVar("V", bound=Callable[..., Any])
+_ATTRIBUTE = "__operation__"
+_REF = "#/components/schemas/{model}"
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+class FieldError(BaseModel):
+    """One bad field of a request."""
+
+    field: str
+    message: str
+
+
+class ProblemBody(BaseModel):
+    """Every error: RFC 9457, with `error` for old clients."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    error: str = Field(description="the same text as detail")
+    request_id: str | None
+    errors: list[FieldError] | None = Field(None, description="for bad input: the fields and what is wrong with them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one status carries: a pydantic model (`many`: an array of it) or another media type, and headers."""
+
+    text: str
+    model: type[BaseModel] | None = None
+    many: bool = False
+    media: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One documented operation; see `operation`."""
+
+    summary: str
+    tag: str
+    answers: Mapping[int, Answer]
+    problems: tuple[int, ...]
+    query: type[BaseModel] | None
+    body: type[BaseModel] | None
+    path: Mapping[str, Mapping[str, Any]]
+    headers: Mapping[str, str]
+    description: str
+
+
+def operation(
+    summary: str,
+    *,
+    tag: str,
+    answers: Mapping[int, Answer],
+    problems: Iterable[int] = (),
+    query: type[BaseModel] | None = None,
+    body: type[BaseModel] | None = None,
+    path: Mapping[str, Mapping[str, Any]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Callable[[V], V]:
+    """Document a view function; its docstring becomes the description.
+
+    Args:
+        answers: status → Answer for what is not an error.
+        problems: statuses answered as application/problem+json.
+        query, body: the models that the endpoint gives to `parse_query` and `parse_body`.
+        path: path parameter → JSON schema.
+        headers: request header → meaning.
+    """
+
+    def attach(view: V) -> V:
+        described = Operation(
+            summary=summary, tag=tag, answers=answers, problems=tuple(problems), query=query, body=body,
+            path=path or {}, headers=headers or {}, description=inspect.getdoc(view) or "",
+        )  # fmt: skip
+        setattr(view, _ATTRIBUTE, described)
+        return view
+
+    return attach
+
+
+def build(app: Flask, *, title: str, version: str, description: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of every documented view of `app`."""
+    found = [(rule, operation_of(app, rule.endpoint)) for rule in app.url_map.iter_rules()]
+    documented = [(rule, described) for rule, described in found if described is not None]
+    schemas, refs = _schemas(described for _, described in documented)
+    paths: dict[str, dict[str, Any]] = {}
+    for rule, described in sorted(documented, key=lambda pair: pair[0].rule):
+        path = path_of(rule.rule)
+        for method in _METHODS:
+            if rule.methods and method in rule.methods:
+                name = rule.endpoint.rpartition(".")[2]
+                paths.setdefault(path, {})[method.lower()] = _operation(name, described, refs)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version, "description": description},
+        "servers": [{"url": "."}],
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def operation_of(app: Flask, endpoint: str) -> Operation | None:
+    """What `@operation` said of an endpoint, None if it is not documented."""
+    return getattr(app.view_functions.get(endpoint), _ATTRIBUTE, None)
+
+
+def path_of(rule: str) -> str:
+    """A Flask rule as an OpenAPI path: `/a/<int:b>` → `/a/{b}`."""
+    return re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule)
+
+
+def init_app(app: Flask, *, title: str, version: str, description: str) -> None:
+    """Add `/openapi.json`, made at the first call and sent ready-made after that, and `/docs`. Call it last."""
+    made: list[tuple[dict[str, Any], http.Ready]] = []
+
+    def document() -> tuple[dict[str, Any], http.Ready]:
+        if not made:
+            built = build(app, title=title, version=version, description=description)
+            made.append((built, http.ready(orjson.dumps(built), ("Cache-Control", "public, max-age=60"))))
+        return made[0]
+
+    def openapi() -> Response:
+        return http.send(document()[1])
+
+    app.add_url_rule("/openapi.json", "openapi", openapi)
+    docs_page.init_app(app, lambda: document()[0])
+
+
+def _schemas(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[tuple[type, str], Any]]:
+    wanted: dict[tuple[type[BaseModel], Any], None] = {(ProblemBody, "serialization"): None}
+    for described in operations:
+        if described.query is not None:
+            wanted[described.query, "validation"] = None
+        if described.body is not None:
+            wanted[described.body, "validation"] = None
+        for answer in described.answers.values():
+            if answer.model is not None:
+                wanted[answer.model, "serialization"] = None
+    refs, definitions = models_json_schema(list(wanted), ref_template=_REF)
+    return definitions.get("$defs", {}), dict(refs)  # type: ignore[arg-type]
+
+
+def _operation(name: str, described: Operation, refs: Mapping[tuple[type, str], Any]) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "operationId": name,
+        "summary": described.summary,
+        "description": described.description,
+        "tags": [described.tag],
+        "parameters": _parameters(described),
+        "responses": {},
+    }
+    if described.body is not None:
+        schema = refs[described.body, "validation"]
+        result["requestBody"] = {"required": True, "content": {http.JSON: {"schema": schema}}}
+    for status, answer in described.answers.items():
+        result["responses"][str(status)] = _response(answer, refs)
+    for status in described.problems:
+        headers = {"Retry-After": "seconds after which to try again"} if status == 503 else {}
+        problem = Answer(text=title_of(status), model=ProblemBody, media=CONTENT_TYPE, headers=headers)
+        result["responses"][str(status)] = _response(problem, refs)
+    return result
+
+
+def _parameters(described: Operation) -> list[dict[str, Any]]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": dict(schema)}
+        for name, schema in described.path.items()
+    ]
+    if described.query is not None:
+        schema = described.query.model_json_schema(ref_template=_REF)
+        for name, value in schema.get("properties", {}).items():
+            text = value.get("description", "")
+            parameters.append({"name": name, "in": "query", "required": False, "description": text, "schema": value})
+    for name, text in described.headers.items():
+        parameters.append(
+            {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+        )
+    return parameters
+
+
+def _response(answer: Answer, refs: Mapping[tuple[type, str], Any]) -> dict[str, Any]:
+    headers = {**answer.headers, "X-Request-ID": "the request's id, as it stands in the logs"}
+    response: dict[str, Any] = {
+        "description": answer.text,
+        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()},
+    }
+    if answer.model is not None:
+        schema = refs[answer.model, "serialization"]
+        response["content"] = {
+            answer.media or http.JSON: {"schema": {"type": "array", "items": schema} if answer.many else schema}
+        }
+    elif answer.media is not None:
+        response["content"] = {answer.media: {"schema": {"type": "string"}}}
+    return response

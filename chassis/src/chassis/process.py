@@ -1,0 +1,69 @@
+"""What the whole service, gunicorn's master and its workers, uses of the machine. Read from /proc; zeros without it."""
+
+from __future__ import annotations
+
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_PROC = Path("/proc")
+
+MASTER_PID_VARIABLE = "CHASSIS_MASTER_PID"
+"""Set by `chassis.gunicorn` in the master and inherited by its workers."""
+
+
+@dataclass
+class Usage:
+    """Sums over the processes; `start_time_s` (Unix time) is the master's."""
+
+    cpu_s: float = 0.0
+    resident_bytes: int = 0
+    virtual_bytes: int = 0
+    open_fds: int = 0
+    max_fds: int = 0
+    start_time_s: float = 0.0
+
+
+def tree_usage() -> Usage:
+    """The usage of the master and its live workers, or of this process when there is no master.
+
+    CPU time never falls when a worker ends: the kernel adds a reaped child's to its parent's.
+    """
+    root = int(os.environ.get(MASTER_PID_VARIABLE, 0)) or os.getpid()
+    usage = Usage()
+    for pid in (root, *_children(root)):
+        try:
+            _add(usage, pid, is_root=pid == root)
+        except (OSError, IndexError):
+            continue  # it ended while we looked, or there is no /proc
+    return usage
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in (_PROC / str(pid) / "task" / str(pid) / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _add(usage: Usage, pid: int, *, is_root: bool) -> None:
+    # Fields of proc(5) `stat`, counted after the command's closing bracket: utime 11, stime 12, cutime 13, cstime 14,
+    # starttime 19, vsize 20, rss 21.
+    stat = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    usage.cpu_s += sum(map(int, stat[11 : 15 if is_root else 13])) / _TICKS_PER_S
+    usage.virtual_bytes += int(stat[20])
+    usage.resident_bytes += int(stat[21]) * _PAGE_BYTES
+    usage.open_fds += len(os.listdir(_PROC / str(pid) / "fd"))
+    usage.max_fds += resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if is_root:
+        usage.start_time_s = _boot_time_s() + int(stat[19]) / _TICKS_PER_S
+
+
+def _boot_time_s() -> float:
+    for line in (_PROC / "stat").read_text().splitlines():
+        if line.startswith("btime "):
+            return float(line.split()[1])
+    return 0.0

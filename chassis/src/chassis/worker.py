@@ -1,0 +1,45 @@
+"""The gunicorn worker of the Flask services: `gthread`, whose own errors are problems too instead of HTML pages."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from gunicorn.http import errors
+from gunicorn.workers.gthread import ThreadWorker
+
+from chassis.errors import CONTENT_TYPE, problem_bytes, title_of
+
+_STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (errors.LimitRequestLine, 414),
+    (errors.LimitRequestHeaders, 431),
+    (errors.ExpectationFailed, 417),
+    (errors.UnsupportedTransferCoding, 501),
+    (errors.ConfigurationProblem, 500),
+    (errors.ForbiddenProxyRequest, 403),
+    (errors.ParseException, 400),
+)
+"""What gunicorn answers to what it cannot parse; the first that fits counts."""
+
+
+class Worker(ThreadWorker):
+    """Answers requests that never reach the application with `application/problem+json`."""
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:  # noqa: ARG002
+        """Log what went wrong and answer it: 4xx when the client's bytes were at fault, else 500."""
+        status = next((status for kind, status in _STATUSES if isinstance(exc, kind)), 500)
+        if status >= 500:
+            self.log.exception("Error handling request")
+        else:
+            self.log.warning("Bad request from %s: %s", addr[0] if addr else "", type(exc).__name__)
+        title = title_of(status)
+        body = problem_bytes(status, "The request is not well-formed HTTP" if status < 500 else title)
+        head = (
+            f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: {CONTENT_TYPE}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        try:
+            client.setblocking(False)
+            client.send(head.encode("latin-1") + body)
+        except OSError:
+            self.log.debug("The client did not take the error answer")
