@@ -1,0 +1,1 @@
+"""Load tests: what the figures in the README stand on."""
