@@ -6,6 +6,8 @@ application is imported, which is when bad settings must stop the process and th
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import shutil
 import sys
@@ -30,6 +32,7 @@ class Logger(gunicorn.glogging.Logger):
         """Keep the handlers that `configure` set; only follow the configuration."""
         self.cfg = cfg
         self._access_log_enabled = False
+        self.error_log.propagate = self.access_log.propagate = True
 
 
 def settings_or_exit(model: type[ServiceSettings]) -> Any:
@@ -44,7 +47,7 @@ def settings_or_exit(model: type[ServiceSettings]) -> Any:
 def configure(
     model: type[ServiceSettings], *, service: str, worker_class: str = "chassis.worker.Worker"
 ) -> dict[str, Any]:
-    """gunicorn settings from `model`, for a service of that name.
+    """gunicorn settings from `model`, for the package `service`.
 
     Effects: configures logging, creates and empties the metrics directory, and sets `PROMETHEUS_MULTIPROC_DIR`.
     """
@@ -54,6 +57,12 @@ def configure(
 
     def on_starting(server: Any) -> None:
         os.environ[MASTER_PID_VARIABLE] = str(os.getpid())
+        # The code is imported once, before fork: workers share its memory and start at once. The application itself,
+        # with its threads and connections, is made in each worker. Frozen objects are left alone by the collector,
+        # whose marks would unshare their pages.
+        importlib.import_module(service)
+        gc.collect()
+        gc.freeze()
 
     def when_ready(server: Any) -> None:
         lifecycle.install_drain(server, settings.drain_seconds)

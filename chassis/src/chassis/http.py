@@ -18,6 +18,8 @@ from chassis.health import PROBE_ENDPOINTS
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from werkzeug.datastructures import Headers
+
     from chassis.metrics import Metrics
 
 JSON = "application/json"
@@ -48,10 +50,15 @@ class Observe:
         )
         token = context.bind(ctx)
         status_code = 500
+        endpoint = "unmatched"
 
         def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-            nonlocal status_code
+            nonlocal status_code, endpoint
             status_code = int(status[:3])
+            # Flask keeps its request in the environ until it has answered; its rule is None where no route matched.
+            rule = getattr(get("werkzeug.request"), "url_rule", None)
+            if rule is not None:
+                endpoint = rule.endpoint.rpartition(".")[2]
             headers.append(("X-Request-ID", ctx.request_id))
             return start_response(status, headers, exc_info)
 
@@ -59,9 +66,6 @@ class Observe:
             return self._application(environ, respond)
         finally:
             duration_s = time.perf_counter() - began_s
-            # werkzeug puts the request into the environ; its rule is None where no route matched.
-            rule = getattr(get("werkzeug.request"), "url_rule", None)
-            endpoint = rule.endpoint.rpartition(".")[2] if rule is not None else "unmatched"
             method = environ["REQUEST_METHOD"]
             self._metrics.request(method, endpoint, status_code, duration_s)
             logging.access(
@@ -201,15 +205,23 @@ def ready(body: bytes, *headers: tuple[str, str]) -> Ready:
     for pair in headers:
         digest.update(repr(pair).encode())
     etag = f'"{digest.hexdigest()}"'
-    return Ready(body, etag, (("ETag", etag), *headers))
+    return Ready(body, etag, (("ETag", etag), *headers, ("Content-Type", JSON), ("Content-Length", str(len(body)))))
+
+
+class FinishedResponse(Response):
+    """A response whose headers are complete: werkzeug need not copy them and work out the length again."""
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:  # noqa: ARG002 - werkzeug's signature
+        """The headers as they are."""
+        return self.headers
 
 
 def send(answer: Ready, status: int = 200) -> Response:
     """`answer` as a response, or 304 without a body when the client's `If-None-Match` names it."""
     condition = request.environ.get("HTTP_IF_NONE_MATCH")
     if condition is not None and status == 200 and matches(condition, answer.etag):
-        return Response(None, 304, headers=answer.headers)
-    return Response(answer.body, status, headers=answer.headers, content_type=JSON)
+        return Response(None, 304, headers=answer.headers)  # werkzeug drops what describes the body it does not have
+    return FinishedResponse(answer.body, status, headers=answer.headers)
 
 
 def matches(condition: str, etag: str) -> bool:

@@ -155,7 +155,7 @@ class _Facts:
         )
         yield GaugeMetricFamily("process_start_time_seconds", "Start of the master, Unix time", tree.start_time_s)
         for name, text, value in (
-            ("process_resident_memory_bytes", "Resident memory, summed over master and workers", tree.resident_bytes),
+            ("process_resident_memory_bytes", "Resident memory of master and workers, shared pages once", tree.resident_bytes),
             ("process_virtual_memory_bytes", "Virtual memory, summed over master and workers", tree.virtual_bytes),
             ("process_open_fds", "Open file descriptors, summed over master and workers", tree.open_fds),
             ("process_max_fds", "Limit of open file descriptors, summed over master and workers", tree.max_fds),

@@ -17,7 +17,10 @@ MASTER_PID_VARIABLE = "CHASSIS_MASTER_PID"
 
 @dataclass
 class Usage:
-    """Sums over the processes; `start_time_s` (Unix time) is the master's."""
+    """Sums over the processes; `start_time_s` (Unix time) is the master's.
+
+    `resident_bytes` counts a page that the master and its workers share once, as a container's limit does.
+    """
 
     cpu_s: float = 0.0
     resident_bytes: int = 0
@@ -55,11 +58,22 @@ def _add(usage: Usage, pid: int, *, is_root: bool) -> None:
     stat = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     usage.cpu_s += sum(map(int, stat[11 : 15 if is_root else 13])) / _TICKS_PER_S
     usage.virtual_bytes += int(stat[20])
-    usage.resident_bytes += int(stat[21]) * _PAGE_BYTES
+    usage.resident_bytes += _proportional_bytes(pid) or int(stat[21]) * _PAGE_BYTES
     usage.open_fds += len(os.listdir(_PROC / str(pid) / "fd"))
     usage.max_fds += resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if is_root:
         usage.start_time_s = _boot_time_s() + int(stat[19]) / _TICKS_PER_S
+
+
+def _proportional_bytes(pid: int) -> int:
+    """Resident memory in which a page that n processes share counts 1/n; 0 where the kernel does not tell."""
+    try:
+        for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
 
 
 def _boot_time_s() -> float:
