@@ -353,7 +353,7 @@ def _family(processes: list[psutil.Process]) -> Iterator[psutil.Process]:
 
 def _stands_still(process: psutil.Process) -> bool:
     try:
-        return bool(process.status() == psutil.STATUS_STOPPED)
+        return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
