@@ -23,14 +23,15 @@ _INHERITED = ("PATH", "HOME", "PYTHONPATH", "TMPDIR", "LANG", "CI")
 class GunicornProcess:
     """`gunicorn -c python:<service>.gunicorn_conf <service>.wsgi:app` (`module` for another one than `wsgi`).
 
-    `env` is added to a bare environment; `PORT` is free unless given, `METRICS_DIR` is under `directory`.
+    `env` is added to a bare environment; `PORT` is free unless given, `METRICS_DIR` is under
+    `directory`, and `DRAIN_SECONDS` is 0.
     """
 
     def __init__(self, service: str, *, directory: Path, env: Mapping[str, str], module: str = "wsgi") -> None:
         port = env.get("PORT") or str(free_port())
         metrics = directory / f"{service}-metrics-{port}"
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        own = {"PORT": port, "METRICS_DIR": str(metrics), "PYTHONUNBUFFERED": "1"}
+        own = {"PORT": port, "METRICS_DIR": str(metrics), "DRAIN_SECONDS": "0", "PYTHONUNBUFFERED": "1"}
         self.service = service
         self.port = int(port)
         self.url = f"http://127.0.0.1:{port}"
