@@ -13,7 +13,7 @@ _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 
 
 class RequestContext:
-    """One request: `request_id`, `trace_id`, the caller's trace `flags`, and `deadline_s` (monotonic clock, seconds)."""
+    """One request: `request_id`, `trace_id`, the caller's trace `flags`, `deadline_s` (seconds, monotonic clock)."""
 
     __slots__ = ("deadline_s", "flags", "request_id", "trace_id")
 

@@ -184,7 +184,7 @@ class Database:
     # --- connections ---
 
     def _connect(self) -> Any:
-        with bounded(self._settings.connect_timeout_ms / 1000):
+        with self._not_waiting(), bounded(self._settings.connect_timeout_ms / 1000):
             try:
                 return connect(
                     self._settings,
@@ -198,8 +198,7 @@ class Database:
     @contextmanager
     def _checkout(self) -> Iterator[tuple[Any, float]]:
         """A live pooled connection and the operation's deadline. Whatever breaks it also discards it."""
-        deadline_s = _deadline_s.get()
-        assert deadline_s is not None
+        deadline_s = _deadline_s.get() or time.monotonic() + self._limit_s
         pooled = self._take()
         while not _is_idle(pooled.dbapi_connection):
             self._connection_errors.inc()
@@ -231,27 +230,40 @@ class Database:
                 self._waiting -= 1
             self._wait_seconds.observe(time.monotonic() - began_s)
 
+    @contextmanager
+    def _not_waiting(self) -> Iterator[None]:
+        """A caller for whom a connection is being made does not wait for a free one."""
+        with self._waiting_lock:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            with self._waiting_lock:
+                self._waiting += 1
+
     # --- failing and trying again ---
 
     def _attempt(self, call: Callable[[], T], *, retry_when_sent: bool) -> T:
         if not self._breaker.allow():
             raise DatabaseUnavailable("The database cannot be reached")
         with bounded(self._limit_s) as deadline_s:
+            if time.monotonic() >= deadline_s:
+                raise _out_of_time(deadline_s)
             tries_left = 0 if self._breaker.is_open else RETRIES  # a probe is one try
             while True:
                 try:
                     result = call()
                 except psycopg2.errors.QueryCanceled as error:
-                    raise self._out_of_time() from error
+                    raise _out_of_time(deadline_s) from error
                 except _TRANSIENT as error:
                     lost_write = not retry_when_sent and not isinstance(error, _NotSent)
-                    wait_s = random.uniform(0, RETRY_WAIT_S)
+                    wait_s = random.uniform(0, RETRY_WAIT_S)  # noqa: S311 - jitter, not a secret
                     out_of_time = isinstance(error, _TimedOut) or time.monotonic() + wait_s >= deadline_s
                     if lost_write or out_of_time or tries_left == 0:
                         if not lost_write or isinstance(error, _TimedOut):  # one lost connection is no lost server
                             self._breaker.failure()
                         raise (
-                            self._out_of_time()
+                            _out_of_time(deadline_s)
                             if isinstance(error, _TimedOut)
                             else DatabaseUnavailable("The database cannot be reached")
                         ) from error
@@ -263,12 +275,6 @@ class Database:
                 else:
                     self._breaker.success()
                     return result
-
-    def _out_of_time(self) -> Unavailable | DeadlineExceeded:
-        request = context.current()
-        if request is not None and request.remaining_s() <= 0.01:
-            return DeadlineExceeded()
-        return DatabaseUnavailable("The database did not answer in time")
 
     def _log_change(self, is_open: bool) -> None:
         if is_open:
@@ -342,6 +348,14 @@ def _is_idle(connection: Any) -> bool:
         except psycopg2.Error:
             return False
     return False
+
+
+def _out_of_time(deadline_s: float) -> Unavailable | DeadlineExceeded:
+    """504 when it was the request's own time that ran out, 503 when it was the operation's."""
+    request = context.current()
+    if request is not None and deadline_s >= request.deadline_s:
+        return DeadlineExceeded()
+    return DatabaseUnavailable("The database did not answer in time")
 
 
 def _statement_limit_ms(deadline_s: float) -> int:

@@ -55,7 +55,7 @@ def configure(
     configure_logging(settings, service)
     metrics_dir = _metrics_directory(settings.metrics_dir, service)
 
-    def on_starting(server: Any) -> None:
+    def on_starting(_server: Any) -> None:
         os.environ[MASTER_PID_VARIABLE] = str(os.getpid())
         # The code is imported once, before fork: workers share its memory and start at once. The application itself,
         # with its threads and connections, is made in each worker. Frozen objects are left alone by the collector,
@@ -67,18 +67,18 @@ def configure(
     def when_ready(server: Any) -> None:
         lifecycle.install_drain(server, settings.drain_seconds)
 
-    def child_exit(server: Any, worker: Any) -> None:
+    def child_exit(_server: Any, worker: Any) -> None:
         from prometheus_client import multiprocess
 
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
-    def worker_exit(server: Any, worker: Any) -> None:
+    def worker_exit(_server: Any, worker: Any) -> None:
         application = getattr(worker, "wsgi", None) or getattr(worker, "asgi", None)
         life = getattr(application, "extensions", {}).get("lifecycle")
         if life is not None:
             life.stop()
 
-    def on_exit(server: Any) -> None:
+    def on_exit(_server: Any) -> None:
         if settings.metrics_dir is None:
             shutil.rmtree(metrics_dir, ignore_errors=True)
 

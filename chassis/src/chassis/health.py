@@ -38,6 +38,9 @@ class Result:
         return {"status": self.status, "message": self.message, **self.details}
 
 
+_NOTHING = Result("unhealthy", "not checked yet")
+
+
 class Check:
     """One registered check, cached for `CACHE_S`; one caller at a time runs it, the others get the last result."""
 
@@ -51,21 +54,19 @@ class Check:
 
     def result(self) -> Result:
         """The result, at most `CACHE_S` old or as old as the check now running. Never raises."""
-        if self._result is not None and time.monotonic() < self._fresh_until:
-            return self._result
-        if not self._lock.acquire(blocking=self._result is None):
-            assert self._result is not None
-            return self._result
+        last = self._result
+        if last is not None and (time.monotonic() < self._fresh_until or not self._lock.acquire(blocking=False)):
+            return last
+        if last is None:
+            self._lock.acquire()  # the very first callers have nothing older to be given
         try:
             if self._result is None or time.monotonic() >= self._fresh_until:
-                self._refresh()
-            assert self._result is not None
-            return self._result
+                self._refresh(self._result)
+            return self._result or _NOTHING
         finally:
             self._lock.release()
 
-    def _refresh(self) -> None:
-        before = self._result
+    def _refresh(self, before: Result | None) -> None:
         try:
             result = self._run(LIMIT_S)
         except Exception as error:  # noqa: BLE001 - whatever a check raises means that what it checks is not well

@@ -17,7 +17,6 @@ from chassis.health import PROBE_ENDPOINTS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
     from werkzeug.datastructures import Headers
 
     from chassis.metrics import Metrics

@@ -53,7 +53,10 @@ class JsonFormatter(OrjsonFormatter):
             merge_record_extra(record, line, reserved=self.reserved_attrs)
         if record.exc_info:
             line["exc_info"] = self.formatException(record.exc_info)
-        return _redact(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        if not text.isascii():  # JSON need not escape these, terminals and line readers act on them
+            text = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        return _redact(text)
 
 
 class TextFormatter(logging.Formatter):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Seconds. Ready answers take under 1 ms; 0.3 is the latency objective and 10 the deadline.
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "OTHER"})
 
 
 class Pool(Protocol):
@@ -155,7 +155,11 @@ class _Facts:
         )
         yield GaugeMetricFamily("process_start_time_seconds", "Start of the master, Unix time", tree.start_time_s)
         for name, text, value in (
-            ("process_resident_memory_bytes", "Resident memory of master and workers, shared pages once", tree.resident_bytes),
+            (
+                "process_resident_memory_bytes",
+                "Resident memory of master and workers, shared pages once",
+                tree.resident_bytes,
+            ),
             ("process_virtual_memory_bytes", "Virtual memory, summed over master and workers", tree.virtual_bytes),
             ("process_open_fds", "Open file descriptors, summed over master and workers", tree.open_fds),
             ("process_max_fds", "Limit of open file descriptors, summed over master and workers", tree.max_fds),

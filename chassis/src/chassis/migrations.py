@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from importlib import resources
-
+from typing import Any
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
@@ -40,12 +40,10 @@ def upgrade(package: str, settings: DatabaseSettings, *, revision: str = "head")
     with create_engine(url, poolclass=NullPool).begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
 
-        def plan(current: object, _context: object) -> object:
-            return script._upgrade_revs(revision, current)  # type: ignore[arg-type]
+        def plan(current: Any, _context: object) -> Any:
+            return script._upgrade_revs(revision, current)  # noqa: SLF001 - as alembic.command.upgrade does
 
         with EnvironmentContext(config, script, fn=plan, destination_rev=revision) as environment:
             environment.configure(connection=connection, version_table=f"{package}_alembic_version")
             environment.run_migrations()
     log.info("Schema of %s is at %s", package, revision)
-
-

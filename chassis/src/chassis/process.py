@@ -35,7 +35,7 @@ def tree_usage() -> Usage:
 
     CPU time never falls when a worker ends: the kernel adds a reaped child's to its parent's.
     """
-    root = int(os.environ.get(MASTER_PID_VARIABLE, 0)) or os.getpid()
+    root = int(os.environ.get(MASTER_PID_VARIABLE, "0")) or os.getpid()
     usage = Usage()
     for pid in (root, *_children(root)):
         try:
@@ -59,7 +59,7 @@ def _add(usage: Usage, pid: int, *, is_root: bool) -> None:
     usage.cpu_s += sum(map(int, stat[11 : 15 if is_root else 13])) / _TICKS_PER_S
     usage.virtual_bytes += int(stat[20])
     usage.resident_bytes += _proportional_bytes(pid) or int(stat[21]) * _PAGE_BYTES
-    usage.open_fds += len(os.listdir(_PROC / str(pid) / "fd"))
+    usage.open_fds += sum(1 for _ in (_PROC / str(pid) / "fd").iterdir())
     usage.max_fds += resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if is_root:
         usage.start_time_s = _boot_time_s() + int(stat[19]) / _TICKS_PER_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 import psycopg2
@@ -22,7 +23,7 @@ class DatabaseNotThere(Exception):
 
 
 def wait_for_database(
-    settings: DatabaseSettings, *, application: str, sleep: Callable[[float], None] | None = None
+    settings: DatabaseSettings, *, application: str, sleep: Callable[[float], None] = time.sleep
 ) -> None:
     """Return once the database answers `SELECT 1`.
 
@@ -52,7 +53,7 @@ def wait_for_database(
         retry=retry_if_exception_type(psycopg2.OperationalError),
         before_sleep=warn,
         reraise=True,
-        **({"sleep": sleep} if sleep else {}),
+        sleep=sleep,
     )
     try:
         retrying(attempt)

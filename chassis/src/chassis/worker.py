@@ -25,11 +25,11 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
 class Worker(ThreadWorker):
     """Answers requests that never reach the application with `application/problem+json`."""
 
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:  # noqa: ARG002
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ARG002
         """Log what went wrong and answer it: 4xx when the client's bytes were at fault, else 500."""
         status = next((status for kind, status in _STATUSES if isinstance(exc, kind)), 500)
         if status >= 500:
-            self.log.exception("Error handling request")
+            self.log.error("Error handling request", exc_info=exc)
         else:
             self.log.warning("Bad request from %s: %s", addr[0] if addr else "", type(exc).__name__)
         title = title_of(status)
