@@ -83,7 +83,7 @@ def configure(
             shutil.rmtree(metrics_dir, ignore_errors=True)
 
     return {
-        "bind": f"{settings.host}:{settings.port}",
+        "bind": f"{settings.listen_host}:{settings.port}",
         "workers": settings.web_concurrency,
         "threads": settings.threads,
         "worker_class": worker_class,

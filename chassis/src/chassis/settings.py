@@ -100,7 +100,7 @@ class ServiceSettings(BaseSettings):
     flask_env: Literal["production", "development"] = Field(
         "production", description="`development` is the only way to debug mode"
     )
-    host: str = Field("127.0.0.1", description="address to listen on")
+    listen_host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 in a container")
     port: int = Field(8000, ge=1, le=65535, description="port to listen on")
     web_concurrency: int = Field(2, ge=1, le=64, description="worker processes")
     threads: int = Field(8, ge=1, le=256, description="threads per worker")
