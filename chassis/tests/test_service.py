@@ -159,7 +159,8 @@ def test_the_document_says_what_the_code_does(client: FlaskClient) -> None:
     assert set(post["responses"]) == {"201", "400", "413", "415"}
     assert "X-Request-ID" in post["responses"]["400"]["headers"]
     assert post["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Note"}
-    assert set(document["components"]["schemas"]) >= {"Note", "ProblemBody"}
+    assert set(document["components"]["schemas"]) >= {"Note", "ProblemBody", "HealthBody"}
+    assert set(document["paths"]["/health/ready"]["get"]["responses"]) == {"200", "503"}
     assert client.get("/openapi.json", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
 
 

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 from flask import Flask, Response
@@ -39,6 +39,47 @@ class ProblemBody(BaseModel):
     error: str = Field(description="the same text as detail")
     request_id: str | None
     errors: list[FieldError] | None = Field(None, description="for bad input: the fields and what is wrong with them")
+
+
+class PoolBody(BaseModel):
+    """The connection pool of the worker that answers, in connections and waiting callers."""
+
+    size: int
+    in_use: int
+    available: int
+    waiting: int
+
+
+class CheckBody(BaseModel):
+    """One health check."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    message: str
+    pool: PoolBody | None = None
+
+
+class LiveBody(BaseModel):
+    """The process is there."""
+
+    status: Literal["alive"]
+
+
+class ReadyBody(BaseModel):
+    """Whether to send traffic here, and the check behind it."""
+
+    status: Literal["ready", "not_ready"]
+    checks: dict[str, CheckBody]
+
+
+class HealthBody(BaseModel):
+    """The state of the service in short."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    service: str
+    version: str
+    features: list[str]
+    database: Literal["connected", "disconnected", "not_configured"]
+    error: str | None = Field(None, description="the class name of what is wrong, if anything is")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +163,7 @@ def build(app: Flask, *, title: str, version: str, description: str) -> dict[str
 
 def operation_of(app: Flask, endpoint: str) -> Operation | None:
     """What `@operation` said of an endpoint, None if it is not documented."""
-    return getattr(app.view_functions.get(endpoint), _ATTRIBUTE, None)
+    return getattr(app.view_functions.get(endpoint), _ATTRIBUTE, None) or _OPERATORS.get(endpoint)
 
 
 def path_of(rule: str) -> str:
@@ -145,6 +186,34 @@ def init_app(app: Flask, *, title: str, version: str, description: str) -> None:
 
     app.add_url_rule("/openapi.json", "openapi", openapi)
     docs_page.init_app(app, lambda: document()[0])
+
+
+def _for_operators(summary: str, description: str, answers: Mapping[int, Answer]) -> Operation:
+    return Operation(
+        summary=summary, description=description, tag="operators", answers=answers,
+        problems=(), query=None, body=None, path={}, headers={},
+    )  # fmt: skip
+
+
+_OPERATORS = {
+    "health": _for_operators(
+        "The state of the service",
+        "503 when something that the service cannot do without is lost.",
+        {200: Answer(text="healthy or degraded", model=HealthBody), 503: Answer(text="unhealthy", model=HealthBody)},
+    ),
+    "health_live": _for_operators(
+        "Liveness", "Touches nothing.", {200: Answer(text="the process is alive", model=LiveBody)}
+    ),
+    "health_ready": _for_operators(
+        "Readiness",
+        "503 while draining after SIGTERM, or when a required check is unhealthy.",
+        {200: Answer(text="send traffic", model=ReadyBody), 503: Answer(text="send none", model=ReadyBody)},
+    ),
+    "metrics": _for_operators(
+        "Metrics", "For Prometheus, totals over all workers.", {200: Answer(text="metrics", media="text/plain")}
+    ),
+}
+"""What the chassis itself adds to every service."""
 
 
 def _schemas(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[tuple[type, str], Any]]:
