@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -13,6 +13,7 @@ from redis.retry import Retry
 from chassis.breaker import CircuitBreaker
 from chassis.health import Result
 from chassis.settings import RedisSettings
+from chassis.wires import Command, Wires
 
 if TYPE_CHECKING:
     from chassis.metrics import Metrics
@@ -36,10 +37,14 @@ class Cache:
 
     def __init__(self, settings: RedisSettings, *, metrics: Metrics) -> None:
         self._requests = metrics.counter("cache_requests_total", "Cache look-ups by result", ("result",))
-        self._connected = metrics.gauge("cache_connected", "Whether the cache answers (1) or not (0)", over_workers="livemin")
+        self._connected = metrics.gauge(
+            "cache_connected", "Whether the cache answers (1) or not (0)", over_workers="livemin"
+        )
         self._breaker = CircuitBreaker(reset_s=settings.breaker_reset_ms / 1000, on_change=self._log_change)
         self._redis: redis.Redis | None = None
+        self.wires: Wires | None = None
         if settings.url is not None:
+            self.wires = Wires(settings)
             timeout_s = settings.timeout_ms / 1000
             pool = redis.BlockingConnectionPool.from_url(
                 settings.url.get_secret_value(),
@@ -66,10 +71,33 @@ class Cache:
         Raises:
             CacheUnavailable: it is not configured, did not answer in time, or is being rested.
         """
-        if self._redis is None or not self._breaker.allow():
+        client = self._redis
+        if client is None or not self._breaker.allow():
             raise CacheUnavailable
+        return self._guarded(lambda: command(client))
+
+    def exchange(self, build: Callable[[str], Command]) -> Any:
+        """The answer to one command, at a third of the cost of `call`; see `Wires.exchange`.
+
+        While the cache rests it is never tried from here, so no caller pays for finding out that it is still away:
+        have a background thread call `probe`.
+
+        Raises:
+            CacheUnavailable: as `call`.
+        """
+        wires = self.wires
+        if wires is None or self._breaker.is_open:
+            raise CacheUnavailable
+        return self._guarded(lambda: wires.exchange(build))
+
+    def probe(self) -> None:
+        """See whether a resting cache is back. Costs nothing while it is not resting."""
+        if self._breaker.is_open:
+            self.check(1.0)
+
+    def _guarded(self, ask: Callable[[], T]) -> T:
         try:
-            result = command(self._redis)
+            result = ask()
         except (redis.ConnectionError, redis.TimeoutError) as error:
             self._breaker.failure()
             raise CacheUnavailable from error
@@ -96,6 +124,8 @@ class Cache:
         """Close all connections."""
         if self._redis is not None:
             self._redis.close()
+        if self.wires is not None:
+            self.wires.close()
 
     def _log_change(self, is_open: bool) -> None:
         self._connected.set(0 if is_open else 1)

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,15 @@ def settings_or_exit(model: type[ServiceSettings]) -> Any:
 
 
 def configure(
-    model: type[ServiceSettings], *, service: str, worker_class: str = "chassis.worker.Worker"
+    model: type[ServiceSettings],
+    *,
+    service: str,
+    worker_class: str = "chassis.worker.Worker",
+    before_start: Callable[[Any], None] | None = None,
 ) -> dict[str, Any]:
     """gunicorn settings from `model`, for the package `service`.
+
+    `before_start(settings)` runs once, in the master, before it listens; it may raise SystemExit.
 
     Effects: configures logging, creates and empties the metrics directory, and sets `PROMETHEUS_MULTIPROC_DIR`.
     """
@@ -61,6 +68,12 @@ def configure(
         # with its threads and connections, is made in each worker. Frozen objects are left alone by the collector,
         # whose marks would unshare their pages.
         importlib.import_module(service)
+        if before_start is not None:
+            try:
+                before_start(settings)
+            except BaseException:
+                on_exit(_server)
+                raise
         gc.collect()
         gc.freeze()
 

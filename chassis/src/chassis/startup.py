@@ -9,8 +9,8 @@ from collections.abc import Callable
 import psycopg2
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from chassis.database import bounded, connect
-from chassis.settings import DatabaseSettings
+from chassis.database import bounded, connect, install_wait_callback
+from chassis.settings import DatabaseServiceSettings, DatabaseSettings
 
 log = logging.getLogger(__name__)
 
@@ -63,3 +63,17 @@ def wait_for_database(
             f"No database at {settings.host}:{settings.port}/{settings.name} after {len(WAITS_S) + 1} attempts "
             f"({type(error).__name__}). Check DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD, or DATABASE_URL."
         ) from error
+
+
+def require_database(settings: DatabaseServiceSettings, *, application: str) -> None:
+    """Wait for the database in a process that has no use without it: give it to `gunicorn.configure(before_start=)`.
+
+    Raises:
+        SystemExit: 1, after one clear line in the log.
+    """
+    install_wait_callback()  # a hung server must not hold up an attempt for ever
+    try:
+        wait_for_database(settings.db, application=application)
+    except DatabaseNotThere as error:
+        log.error("%s", error)  # noqa: TRY400 - its traceback would say nothing more
+        raise SystemExit(1) from None
