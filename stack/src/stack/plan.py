@@ -1,0 +1,159 @@
+"""What `make run` runs: the services, their ports, their environment. Nothing is started here."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chassis.children import port_is_free
+
+HOST = "127.0.0.1"
+
+
+class StackError(RuntimeError):
+    """The stack cannot run; the message is one line that says what to do, `details` are for below it."""
+
+    def __init__(self, message: str, *, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service under gunicorn."""
+
+    name: str
+    default_port: int
+    colour: str
+    application: str = "wsgi:app"
+
+    @property
+    def port_variable(self) -> str:
+        """The variable that sets the port."""
+        return f"{self.name.upper()}_PORT"
+
+    def command(self) -> list[str]:
+        """The command line of the service."""
+        module = f"{self.name}.{self.application}"
+        return [sys.executable, "-m", "gunicorn", "-c", f"python:{self.name}.gunicorn_conf", module]
+
+
+SERVICES = (
+    Service("gateway", 8000, "green", application="asgi:app"),
+    Service("catalogue", 5000, "cyan"),
+    Service("user", 5001, "magenta"),
+)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A service's console tool `<service>-db`, which makes the schema and fills it if `table` is empty.
+
+    `fill_with` is the command for that; `{package}` in it stands for the directory of the service's package.
+    """
+
+    service: str
+    database: str
+    table: str
+    fill_with: tuple[str, ...]
+    create: tuple[str, ...] = ("create",)
+
+    @property
+    def name(self) -> str:
+        """The name of the console script."""
+        return f"{self.service}-db"
+
+    def fill(self) -> tuple[str, ...]:
+        """The arguments that fill the tables. Raises StackError if the service is not installed."""
+        spec = importlib.util.find_spec(self.service)
+        if spec is None or spec.origin is None:
+            raise StackError(f"the service `{self.service}` is not installed: run `make setup`")
+        package = Path(spec.origin).parent
+        return tuple(argument.format(package=package) for argument in self.fill_with)
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line; by the module, as the script may not be on the path."""
+        return [sys.executable, "-c", f"from {self.service}.db import main; raise SystemExit(main())", *arguments]
+
+
+TOOLS = (
+    Tool("catalogue", database="catalogue", table="products", fill_with=("import", "{package}/data/products.json")),
+    Tool("user", database="users", table="users", fill_with=("seed", "--count", "1000")),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: where its state is kept, on which ports, and what the user has set."""
+
+    directory: Path
+    ports: Mapping[str, int]
+    environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """Where shoppers go."""
+        return self.url_of("gateway")
+
+    def url_of(self, service: str) -> str:
+        """The address of a service."""
+        return f"http://{HOST}:{self.ports[service]}"
+
+    def given(self, variable: str) -> str | None:
+        """What the user has set, None if nothing or empty."""
+        return self.environment.get(variable) or None
+
+
+def make_plan(directory: Path, environment: Mapping[str, str]) -> Plan:
+    """The plan for these variables. Raises StackError for a port that is none, or is given twice."""
+    ports: dict[str, int] = {}
+    for service in SERVICES:
+        text = environment.get(service.port_variable) or str(service.default_port)
+        port = int(text) if text.isascii() and text.isdecimal() else 0
+        if not 0 < port < 65536:
+            raise StackError(f"{service.port_variable}: got {text!r}, want a port, 1 to 65535")
+        if port in ports.values():
+            raise StackError(f"{service.port_variable}: got {port}, which another service has; want a port of its own")
+        ports[service.name] = port
+    return Plan(directory=directory, ports=ports, environment=environment)
+
+
+def check_ports(plan: Plan) -> None:
+    """Raise StackError that names the first port on which somebody else listens."""
+    for service in SERVICES:
+        port = plan.ports[service.name]
+        if not port_is_free(port, host=HOST):
+            raise StackError(
+                f"port {port} ({service.name}) is taken: free it, or choose another, "
+                f"as in {service.port_variable}={port + 10} make run"
+            )
+
+
+def environment_of(service: str, plan: Plan, stores: Mapping[str, str], *, admin_key: Path) -> dict[str, str]:
+    """The environment of a service: what the user has set, beaten only where this run knows better.
+
+    `stores` are the URLs of the stores, `admin_key` is the file of the gateway's admin key.
+    """
+    defaults = {
+        "LOG_FORMAT": "text",
+        "WEB_CONCURRENCY": "2",
+        "DRAIN_SECONDS": "0",  # no balancer to be told, and Ctrl-C should be quick
+        "STOP_TIMEOUT_SECONDS": "4",
+        "PATH": os.defpath,
+    }
+    fixed = {
+        "PORT": str(plan.ports[service]),
+        "METRICS_DIR": str(plan.directory / "metrics" / service),
+        **stores,
+        "PYTHONUNBUFFERED": "1",
+    }
+    if service == "gateway":
+        fixed |= {
+            "CATALOGUE_URL": plan.url_of("catalogue"),
+            "USER_URL": plan.url_of("user"),
+            "GATEWAY_ADMIN_KEY_FILE": str(admin_key),
+        }
+    set_by_user = {name: value for name, value in plan.environment.items() if value}
+    return {**defaults, **set_by_user, **fixed}

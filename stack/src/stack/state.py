@@ -1,0 +1,44 @@
+"""The directory `.run`: who runs in it, and the admin key."""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stack.plan import Plan, StackError
+
+
+@contextmanager
+def only_one(plan: Plan) -> Iterator[None]:
+    """Hold `.run/lock`, which the kernel frees when we end, however. Raises StackError if another run has it."""
+    plan.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with (plan.directory / "lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(f"already running{_who(plan.directory / 'lock')}: stop it with Ctrl-C first") from None
+        lock.truncate(0)
+        json.dump({"pid": os.getpid(), "url": plan.url}, lock)
+        lock.flush()
+        yield
+        lock.truncate(0)
+
+
+def _who(lock: Path) -> str:
+    try:
+        found = json.loads(lock.read_text(encoding="utf-8"))
+        return f" as process {found['pid']} on {found['url']}"
+    except (ValueError, KeyError, TypeError):  # it has only just begun, or is ending
+        return ""
+
+
+def admin_key_file(directory: Path) -> Path:
+    """The file with the admin key, of mode 0600; made at the first run."""
+    file = directory / "admin-key"
+    if not file.exists():
+        with open(file, "x", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+            stream.write(secrets.token_urlsafe(32))
+    return file

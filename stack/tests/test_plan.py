@@ -1,0 +1,65 @@
+"""What runs, where, and with which environment."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from stack.plan import Plan, StackError, check_ports, environment_of, make_plan
+
+
+def _plan(**environment: str) -> Plan:
+    return make_plan(Path("/somewhere/.run"), environment)
+
+
+def test_the_ports_of_the_contract() -> None:
+    """Without variables the gateway is on 8000, the catalogue on 5000, users on 5001; `X_PORT` moves X."""
+    assert _plan().ports == {"gateway": 8000, "catalogue": 5000, "user": 5001}
+    assert _plan(GATEWAY_PORT="9000", USER_PORT="").ports == {"gateway": 9000, "catalogue": 5000, "user": 5001}
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "\uff15\uff10"])
+def test_a_bad_port_is_named(port: str) -> None:
+    """The error names the variable, what it got and what it wants."""
+    with pytest.raises(StackError, match=f"USER_PORT: got '{port}', want a port"):
+        _plan(USER_PORT=port)
+
+
+def test_a_port_given_twice_is_named() -> None:
+    """Two services cannot share a port."""
+    with pytest.raises(StackError, match="USER_PORT: got 5000, which another service has"):
+        _plan(USER_PORT="5000")
+
+
+def test_a_taken_port_is_named() -> None:
+    """The error names port, service, and the variable that moves it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(StackError, match=rf"port {port} \(gateway\) is taken: .*GATEWAY_PORT="):
+            check_ports(_plan(GATEWAY_PORT=str(port)))
+
+
+def test_what_the_user_has_set_passes_through() -> None:
+    """Our defaults give way to the user's variables; an empty one is as good as none."""
+    user = _plan(LOG_FORMAT="json", DATA_SOURCE="db", WEB_CONCURRENCY="", SOMETHING="else")
+    found = environment_of("catalogue", user, {}, admin_key=Path("/key"))
+    assert (found["LOG_FORMAT"], found["DATA_SOURCE"], found["SOMETHING"]) == ("json", "db", "else")
+    assert found["WEB_CONCURRENCY"] == "2"
+
+
+def test_what_only_this_run_knows_is_fixed() -> None:
+    """Each service has its own port, metrics and stores, whatever stands in the user's environment."""
+    plan = _plan(PORT="1", METRICS_DIR="/tmp", DATABASE_URL="theirs")
+    found = environment_of("user", plan, {"DATABASE_URL": "ours", "REDIS_URL": "redis"}, admin_key=Path("/key"))
+    assert found["PORT"] == "5001"
+    assert found["METRICS_DIR"] == "/somewhere/.run/metrics/user"
+    assert (found["DATABASE_URL"], found["REDIS_URL"]) == ("ours", "redis")
+    assert "GATEWAY_ADMIN_KEY_FILE" not in found
+
+
+def test_the_gateway_knows_the_services() -> None:
+    """The gateway is told where the others are, and where the admin key is; not the key."""
+    found = environment_of("gateway", _plan(USER_PORT="7"), {}, admin_key=Path("/key"))
+    assert found["CATALOGUE_URL"] == "http://127.0.0.1:5000"
+    assert found["USER_URL"] == "http://127.0.0.1:7"
+    assert found["GATEWAY_ADMIN_KEY_FILE"] == "/key"

@@ -1,0 +1,47 @@
+"""The start-up screen."""
+
+from pathlib import Path
+
+import pytest
+
+from stack.plan import make_plan
+from stack.screen import curl_lines, render
+from stack.stores import Stores
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> str:
+    """The screen of a run with ports of its own."""
+    (tmp_path / "key").write_text("the-key")
+    stores = Stores(
+        [], {}, "redis://:secret@127.0.0.1:1/0", database_place="/data, port 2", redis_place="/cache, port 1"
+    )
+    plan = make_plan(tmp_path, {"GATEWAY_PORT": "8111", "USER_PORT": "5111"})
+    return render(plan, stores, admin_key=tmp_path / "key", seconds=1.23)
+
+
+def test_says_where_everything_is(screen: str) -> None:
+    """Addresses, documents, health, admin key, data, and how to stop."""
+    for expected in (
+        "ready after 1.2 s: http://127.0.0.1:8111\n",
+        "http://127.0.0.1:8111/catalogue/docs",
+        "http://127.0.0.1:5111/health",
+        "the-key",
+        "/data, port 2\n",
+        "Ctrl-C stops everything",
+    ):
+        assert expected in screen
+    assert "secret" not in screen
+
+
+def test_three_lines_to_copy(screen: str) -> None:
+    """Each curl line stands whole on a line of the screen, and goes through the gateway."""
+    lines = [line.strip() for line in screen.splitlines()]
+    commands = [command for _, command in curl_lines("http://127.0.0.1:8111")]
+    assert len(commands) == 3
+    assert all(command in lines for command in commands)
+
+
+def test_plain_without_a_terminal(screen: str) -> None:
+    """Into a file or a pipe go no control characters."""
+    assert "\x1b" not in screen
