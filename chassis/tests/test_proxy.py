@@ -28,6 +28,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @pytest.fixture
 def echo() -> Iterator[tuple[str, int]]:
+    """Host and port of a server that sends back what it gets."""
     with _Server(("127.0.0.1", 0), _Echo) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -39,6 +40,7 @@ def echo() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def proxy(echo: tuple[str, int], cut_proxy: StartProxy) -> CutProxy:
+    """A proxy in front of it."""
     return cut_proxy(*echo)
 
 

@@ -177,8 +177,12 @@ class Server(ABC):
         self._paused = []
 
     def destroy(self) -> None:
-        """Stop the server and remove its directory, its shelter and all data."""
+        """Stop the server and remove directory, shelter and all data. Raises ServerError if another process uses it."""
         self.stop()
+        if self.directory.exists():
+            self._acquire()
+            self._stop_orphan()
+            self._release()
         if self.data.is_symlink():
             shutil.rmtree(self.data.resolve(), ignore_errors=True)
         shutil.rmtree(self.directory, ignore_errors=True)
