@@ -1,0 +1,254 @@
+"""Where products come from. Three sources with one interface; `create_app` chooses.
+
+`JsonSource` holds a file in memory, `DatabaseSource` asks PostgreSQL, and `FallbackSource` asks the second as long as
+it can and the first when it cannot.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from catalogue import products as product_forms
+from catalogue.answers import AnswerCache, Caching
+from catalogue.folding import fold
+from catalogue.products import Product
+from catalogue.queries import EVERYTHING, ProductQuery
+from chassis.http import Ready
+
+if TYPE_CHECKING:
+    from catalogue.repository import ProductRepository
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CACHE_BYTES = 4 * 1024 * 1024
+"""Remembered answers of a JSON source: two workers must fit into 128 MiB."""
+
+
+class Source(Protocol):
+    """Products, as ready answers."""
+
+    @property
+    def name(self) -> str:
+        """`json`, `db` or `json-fallback`: what `X-Data-Source` says now."""
+
+    def products(self, query: ProductQuery) -> Ready:
+        """The answer to `query`: a JSON array, with its total, its page's links and its caching headers."""
+
+    def product(self, product_id: int) -> Ready | None:
+        """The answer with one product, None if there is no such id."""
+
+    def count(self) -> int:
+        """How many products there are."""
+
+
+class JsonSource:
+    """Products in memory. A product is a dictionary look-up, and so is a query that was asked before.
+
+    Args:
+        products: in any order, with distinct ids.
+        caching: the headers of every answer.
+        name: what `X-Data-Source` says.
+    """
+
+    def __init__(
+        self, products: Sequence[Product], *, caching: Caching, max_unpaginated: int, name: str = "json"
+    ) -> None:
+        self.name = name
+        self._caching = caching
+        self._max_unpaginated = max_unpaginated
+        self._cache = AnswerCache(max_bytes=CACHE_BYTES)
+        self._entries = [_Entry(product) for product in sorted(products, key=lambda product: product.id)]
+        self._products = {entry.product.id: caching.product(entry.body) for entry in self._entries}
+        self._everything = self._find(EVERYTHING)
+
+    def products(self, query: ProductQuery) -> Ready:
+        if query is EVERYTHING:
+            return self._everything
+        answer = self._cache.get(query)
+        if answer is None:
+            answer = self._find(query)
+            self._cache.put(query, answer)
+        return answer
+
+    def product(self, product_id: int) -> Ready | None:
+        return self._products.get(product_id)
+
+    def count(self) -> int:
+        return len(self._entries)
+
+    def _find(self, query: ProductQuery) -> Ready:
+        words, lowest, highest = query.words, query.lowest, query.highest
+        found = [
+            entry
+            for entry in self._entries
+            if all(word in entry.search_text for word in words)
+            and (query.category is None or entry.product.category == query.category)
+            and (query.tag is None or query.tag in entry.product.tags)
+            and (lowest is None or entry.product.price >= lowest)
+            and (highest is None or entry.product.price <= highest)
+            and (query.in_stock is None or (entry.product.stock > 0) == query.in_stock)
+        ]
+        if query.sort is not None:
+            key, reverse = _SORTS[query.sort]
+            found.sort(key=key, reverse=reverse)  # stable, also in reverse: equals stay in the order of their ids
+        _, per_page, offset = query.window(len(found), max_unpaginated=self._max_unpaginated)
+        body = b"[" + b",".join(entry.body for entry in found[offset : offset + per_page]) + b"]"
+        return self._caching.page(body, query, total=len(found), max_unpaginated=self._max_unpaginated)
+
+
+class _Entry:
+    """A product with all that is worked out once: its JSON and its folded texts."""
+
+    __slots__ = ("body", "name_key", "product", "search_text")
+
+    def __init__(self, product: Product) -> None:
+        self.product = product
+        self.body = product_forms.to_json(product)
+        self.name_key = fold(product.name)
+        self.search_text = fold("\n".join((product.name, product.description, *product.tags)))
+
+
+_SORTS: dict[str, tuple[Callable[[_Entry], Any], bool]] = {
+    "name": (lambda entry: entry.name_key, False),
+    "-name": (lambda entry: entry.name_key, True),
+    "price": (lambda entry: entry.product.price, False),
+    "-price": (lambda entry: entry.product.price, True),
+    "newest": (lambda entry: entry.product.created_at, True),
+    "-newest": (lambda entry: entry.product.created_at, False),
+}
+
+
+class DatabaseSource:
+    """Products in PostgreSQL. Nothing is remembered: a changed row is seen by the next request.
+
+    Raises (all methods): what `chassis.database.Database` raises.
+    """
+
+    name = "db"
+
+    def __init__(self, repository: ProductRepository, *, caching: Caching, max_unpaginated: int) -> None:
+        self._repository = repository
+        self._caching = caching
+        self._max_unpaginated = max_unpaginated
+
+    def products(self, query: ProductQuery) -> Ready:
+        found, total = self._repository.page(query)
+        body = product_forms.to_json_array(found)
+        return self._caching.page(body, query, total=total, max_unpaginated=self._max_unpaginated)
+
+    def product(self, product_id: int) -> Ready | None:
+        product = self._repository.product(product_id)
+        return None if product is None else self._caching.product(product_forms.to_json(product))
+
+    def count(self) -> int:
+        return self._repository.count()
+
+    def probe(self) -> None:
+        """Return if products can be read, else raise."""
+        self._repository.probe()
+
+
+class FallbackSource:
+    """The database as long as it answers, else the JSON file.
+
+    One failed request is enough to leave the database alone; from then on requests do not wait for it at all.
+    `probe`, called once a second by a background thread, finds out when it is back, and also notices a loss when
+    nobody asks for products.
+
+    Args:
+        errors: the exceptions that mean that the database failed. A request's own deadline is none of them.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: DatabaseSource,
+        fallback: JsonSource,
+        errors: tuple[type[Exception], ...],
+    ) -> None:
+        self._database = database
+        self._fallback = fallback
+        self._errors = errors
+        self._tell: Callable[[], None] = _nobody
+        self._lock = threading.Lock()
+        self._error: str | None = None
+        self._announced = False
+
+    @property
+    def name(self) -> str:
+        return self._database.name if self._error is None else self._fallback.name
+
+    @property
+    def error(self) -> str | None:
+        """The class name of what the database failed with, None while it is used."""
+        return self._error
+
+    def products(self, query: ProductQuery) -> Ready:
+        return self._ask(lambda source: source.products(query))
+
+    def product(self, product_id: int) -> Ready | None:
+        return self._ask(lambda source: source.product(product_id))
+
+    def count(self) -> int:
+        return self._ask(lambda source: source.count())
+
+    def probe(self) -> None:
+        """Ask the database whether it serves, and switch accordingly. Never raises what is in `errors`."""
+        try:
+            self._database.probe()
+        except self._errors as error:
+            self._failed(error)
+        else:
+            self._recovered()
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each change between the two."""
+        self._tell = callback
+
+    def _ask(self, question: Callable[[Source], T]) -> T:
+        if self._error is None:
+            try:
+                return question(self._database)
+            except self._errors as error:
+                self._failed(error)
+        return question(self._fallback)
+
+    def _failed(self, error: Exception) -> None:
+        name = _cause(error)
+        with self._lock:
+            changed = self._error is None
+            self._error = name
+            self._announced = True
+        if changed:
+            log.error("Database error: %s", name)
+            log.info("Falling back to JSON data source")
+            self._tell()
+
+    def _recovered(self) -> None:
+        if self._error is None and self._announced:
+            return
+        with self._lock:
+            changed = self._error is not None or not self._announced
+            self._error = None
+            self._announced = True
+        if changed:
+            log.info("Using database as data source")
+            self._tell()
+
+
+def _nobody() -> None:
+    """Whom a source tells of changes until somebody asks for it."""
+
+
+def _cause(error: BaseException) -> str:
+    """The class name of what is behind `error`: the driver's own exception, if one of its public ones is there."""
+    name = type(error).__name__
+    while error.__cause__ is not None:
+        error = error.__cause__
+        if not type(error).__name__.startswith("_"):
+            name = type(error).__name__
+    return name
