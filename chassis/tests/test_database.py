@@ -213,6 +213,26 @@ def test_a_statement_gets_what_is_left_of_the_request(make_database: MakeDatabas
     assert not store.is_open, "a slow statement does not make the server a lost one"
 
 
+def test_a_client_in_a_hurry_does_not_make_the_server_a_lost_one(
+    make_database: MakeDatabase, wire: CutProxy, database_url: str
+) -> None:
+    """A server that is slower than one request's own deadline still is asked by the others: no breaker, 504 for one."""
+    store = make_database(wire.url_for(database_url))
+    store.fetch("SELECT 1")
+    wire.hang()
+    token = context.bind(context.begin(None, None, "50", 10_000))
+    try:
+        with took_at_most(0.5), pytest.raises(DeadlineExceeded):  # hung before a statement
+            store.fetch("SELECT 1")
+        with took_at_most(0.5), pytest.raises(DeadlineExceeded):  # hung before a connection, or no time left at all
+            store.fetch("SELECT 1")
+    finally:
+        context.unbind(token)
+    assert not store.is_open
+    wire.heal()
+    assert store.fetch("SELECT 1") == [(1,)]
+
+
 def test_a_slow_statement_is_cancelled_by_the_server(make_database: MakeDatabase, database_url: str) -> None:
     """The operation's limit ends it, the connection lives on, and the breaker stays closed."""
     store = make_database(database_url, operation_timeout_ms=400, pool_size=1)

@@ -260,13 +260,11 @@ class Database:
                     wait_s = random.uniform(0, RETRY_WAIT_S)  # noqa: S311 - jitter, not a secret
                     out_of_time = isinstance(error, _TimedOut) or time.monotonic() + wait_s >= deadline_s
                     if lost_write or out_of_time or tries_left == 0:
-                        if not lost_write or isinstance(error, _TimedOut):  # one lost connection is no lost server
+                        failure = _failure_of(error, deadline_s)
+                        # One lost connection is no lost server, and neither is a client in a hurry.
+                        if isinstance(failure, Unavailable) and (not lost_write or isinstance(error, _TimedOut)):
                             self._breaker.failure()
-                        raise (
-                            _out_of_time(deadline_s)
-                            if isinstance(error, _TimedOut)
-                            else DatabaseUnavailable("The database cannot be reached")
-                        ) from error
+                        raise failure from error
                     tries_left -= 1
                     time.sleep(wait_s)
                 except psycopg2.Error:
@@ -348,6 +346,12 @@ def _is_idle(connection: Any) -> bool:
         except psycopg2.Error:
             return False
     return False
+
+
+def _failure_of(error: Exception, deadline_s: float) -> Unavailable | DeadlineExceeded:
+    if isinstance(error, _TimedOut) or time.monotonic() >= deadline_s:
+        return _out_of_time(deadline_s)
+    return DatabaseUnavailable("The database cannot be reached")
 
 
 def _out_of_time(deadline_s: float) -> Unavailable | DeadlineExceeded:

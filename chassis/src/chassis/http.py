@@ -198,13 +198,14 @@ class Ready(NamedTuple):
     headers: tuple[tuple[str, str], ...]
 
 
-def ready(body: bytes, *headers: tuple[str, str]) -> Ready:
-    """A Ready answer of JSON `body` with an `ETag` computed from it and from `headers`."""
+def ready(body: bytes, *headers: tuple[str, str], content_type: str = JSON) -> Ready:
+    """A Ready answer with an `ETag` computed from `body` and from `headers`."""
     digest = hashlib.blake2b(body, digest_size=12)
     for pair in headers:
         digest.update(repr(pair).encode())
     etag = f'"{digest.hexdigest()}"'
-    return Ready(body, etag, (("ETag", etag), *headers, ("Content-Type", JSON), ("Content-Length", str(len(body)))))
+    described = (("Content-Type", content_type), ("Content-Length", str(len(body))))
+    return Ready(body, etag, (("ETag", etag), *headers, *described))
 
 
 class FinishedResponse(Response):

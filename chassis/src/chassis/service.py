@@ -30,6 +30,7 @@ def mount(app: Flask, settings: ServiceSettings, *, service: str, features: Sequ
     app.extensions["lifecycle"] = life
     metrics = Metrics(service=service, version=settings.app_version, commit=settings.commit)
     checks = Health(service=service, version=settings.app_version, features=features)
+    app.extensions["health"] = checks
     errors.init_app(app, metrics=metrics)
     cors.init_app(app, origins=settings.cors_origins)
     health.init_app(app, checks)
