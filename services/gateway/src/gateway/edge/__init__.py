@@ -1,0 +1,1 @@
+"""The data plane: from a client's request to the service that answers it, and back."""

@@ -1,0 +1,112 @@
+"""Whether the services behind the edge are up: asked of each, for clients, operators and readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+from chassis.health import Result
+from gateway.edge.connection import UpstreamError
+from gateway.edge.upstream import Upstream
+
+State = Literal["up", "down"]
+CACHE_S = 1.0
+"""Answers are this old at the most, so that polling costs a service one request a second and worker."""
+LIMIT_S = 1.0
+"""A service has this long to answer."""
+
+
+class ServiceStatus:
+    """The last known state of every service."""
+
+    def __init__(self, upstreams: Sequence[Upstream]) -> None:
+        self._upstreams = tuple(upstreams)
+        self._states: dict[str, State] = {}
+        self._errors: dict[str, UpstreamError] = {}
+        self._fresh_until_s = 0.0
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def states(self) -> dict[str, State]:
+        """Service → `up` or `down`, asked anew if older than `CACHE_S`. Callers at the same time share one round."""
+        if time.monotonic() >= self._fresh_until_s:
+            if self._refreshing is None:
+                self._refreshing = asyncio.create_task(self._refresh())
+            await asyncio.shield(self._refreshing)
+        return self._states
+
+    async def _refresh(self) -> None:
+        try:
+            found = await asyncio.gather(*(_ask(upstream) for upstream in self._upstreams))
+            self._states = {upstream.name: state for upstream, state in zip(self._upstreams, found, strict=True)}
+            self._fresh_until_s = time.monotonic() + CACHE_S
+        finally:
+            self._refreshing = None
+
+    def check(self, name: str, limit_s: float) -> Result:  # noqa: ARG002 - `states` did the waiting
+        """The last known state of one service as a health check. A service that is down does not make the gateway
+        unready: it goes on serving the others.
+        """
+        if self._states.get(name) == "up":
+            return Result("healthy", f"{name} answers")
+        return Result("degraded", f"{name} does not answer")
+
+    async def page(self) -> bytes:
+        """`GET /status`: the same for people."""
+        states = await self.states()
+        rows = "".join(
+            f'<tr class="{states[upstream.name]}"><td>{html.escape(upstream.name)}</td><td>{states[upstream.name]}</td>'
+            f"<td>{upstream.in_flight}</td><td>{upstream.idle}</td></tr>"
+            for upstream in self._upstreams
+        )
+        return _PAGE.replace("{rows}", rows).encode()
+
+
+async def _ask(upstream: Upstream) -> State:
+    """One `GET /health/live`, on a connection of its own: that the service still accepts one is part of the answer."""
+    deadline_s = time.monotonic() + LIMIT_S
+    try:
+        connection = await upstream.connect(LIMIT_S)
+    except UpstreamError:
+        return "down"
+    exchange = connection.begin(
+        b"GET /health/live" + upstream.request_line_end + b"Connection: close\r\n\r\n", head_only=False, whole=True
+    )
+    timer = connection.loop.call_later(max(deadline_s - time.monotonic(), 0.0), exchange.expire)
+    try:
+        await exchange.head()
+        return "up" if exchange.status == 200 else "down"
+    except UpstreamError:
+        return "down"
+    finally:
+        timer.cancel()
+        exchange.abandon()
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="5">
+<title>Gateway status</title>
+<style>
+body { font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 40rem; padding: 0 1rem; color: #1c1c1c }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #d5d5d5 }
+.up td:nth-child(2) { color: #12652f; font-weight: 600 }
+.down td:nth-child(2) { color: #a01616; font-weight: 600 }
+</style>
+</head>
+<body>
+<h1>Gateway status</h1>
+<table>
+<thead><tr><th>Service</th><th>State</th><th>Requests in flight</th><th>Idle connections</th></tr></thead>
+<tbody>{rows}</tbody>
+</table>
+<p>Requests and connections are those of the worker process that answered. The page reloads itself.</p>
+</body>
+</html>
+"""

@@ -1,0 +1,194 @@
+"""gunicorn's native ASGI worker with the edge's manners.
+
+What the stock worker does otherwise (gunicorn 27.0.1) and an edge cannot have:
+
+- errors of its own are plain text, and 501 or 414 where the contract has 400; they are neither counted nor logged;
+- a number of thousands of digits in Content-Length ends the connection without an answer;
+- a client may take for ever over its first request head, over reading an answer, and open any number of connections;
+- it keeps an HTTP/1.0 connection open after an answer of unknown length, whose end such a client cannot see;
+- a graceful stop waits for idle keep-alive connections, up to a second to notice, and listens meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import gunicorn.asgi.lifespan
+import gunicorn.asgi.protocol
+import gunicorn.workers.gasgi
+from gunicorn.arbiter import Arbiter
+
+from chassis.errors import CONTENT_TYPE, title_of
+from gateway.settings import ClientSettings
+
+# As Any: the published type stubs leave out the parts that are overridden here.
+ASGIProtocol: Any = gunicorn.asgi.protocol.ASGIProtocol
+ASGIWorker: Any = gunicorn.workers.gasgi.ASGIWorker
+LifespanManager: Any = gunicorn.asgi.lifespan.LifespanManager
+
+LINGER_S = 1.0
+"""After SIGTERM, idle connections get this long to send one more request, answered with `Connection: close`. A close
+at once would cross with requests on their way."""
+HEARTBEAT_S = 1.0
+
+_DETAILS = {
+    400: "The request is not well-formed HTTP/1.1",
+    431: "The request head is too large",
+    500: "Something went wrong on our side",
+    503: "The gateway has too many connections",
+}
+_STATUSES = {414: 400, 501: 400, 426: 400}
+
+
+class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
+    """One client connection."""
+
+    worker: EdgeWorker
+
+    def __init__(self, worker: EdgeWorker) -> None:
+        super().__init__(worker)
+        self._limits: ClientSettings = worker.asgi.settings.client
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.worker.connections.add(self)
+        if self.worker.nr_conns > self._limits.max_connections:
+            self._send_error_response(503, "")
+            self._close_transport()
+            return
+        self._head_timer = self.worker.loop.call_later(self._limits.head_timeout_ms / 1000, self._give_up_on_head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.connections.discard(self)
+        self._cancel_head_timer()
+        self._cancel_stall_timer()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._cancel_stall_timer()
+        self._stall_timer = self.worker.loop.call_later(self._limits.stall_timeout_ms / 1000, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._cancel_stall_timer()
+        super().resume_writing()
+
+    def close_if_idle(self) -> None:
+        """Close the connection unless a request is being answered on it."""
+        if self._current_request is None and not self._closed:
+            self._keepalive_timeout()
+
+    def _on_headers_complete(self) -> bool:
+        self._cancel_head_timer()
+        skip: bool = super()._on_headers_complete()
+        request = self._current_request
+        if request.version < (1, 1):
+            request.must_close = True
+        return skip
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        try:
+            fed: bool = super()._feed_callback_parser(data)
+        except ValueError:  # int() of a number of more than 4300 digits
+            self._send_error_response(400, "")
+            self._close_transport()
+            return False
+        return fed
+
+    def _is_websocket_upgrade(self, request: Any) -> bool:  # noqa: ARG002
+        return False  # an upgrade that is not taken is an ordinary request (RFC 9110 section 7.8)
+
+    def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:  # noqa: ARG002
+        """Answer what the application never saw, or did not answer. gunicorn's text may quote the request: not used."""
+        status = _STATUSES.get(status, status)
+        peer = self.transport.get_extra_info("peername")
+        detail = _DETAILS.get(status, title_of(status))
+        body, request_id = self.app.malformed(peer[0] if peer else "", status, detail)
+        retry = "Retry-After: 1\r\n" if status == 503 else ""
+        head = (
+            f"HTTP/1.1 {status} {title_of(status)}\r\nConnection: close\r\nContent-Type: {CONTENT_TYPE}\r\n"
+            f"Content-Length: {len(body)}\r\n{retry}Server: storefront\r\nX-Request-ID: {request_id}\r\n\r\n"
+        )
+        self._safe_write(head.encode("latin-1") + body)
+
+    def _give_up_on_head(self) -> None:
+        if self._current_request is None and not self._closed:
+            if self._callback_parser is not None and self._callback_parser.method is not None:
+                self._send_error_response(400, "")
+            self._keepalive_timeout()
+
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _cancel_stall_timer(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+
+class EdgeWorker(ASGIWorker):  # type: ignore[misc]
+    """The worker: EdgeProtocol for every connection, and a stop that is graceful and short."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.alive: bool  # until a signal says stop
+        self.connections: set[EdgeProtocol] = set()
+        self._stop = asyncio.Event()
+
+    def handle_exit_signal(self) -> None:
+        """SIGTERM."""
+        super().handle_exit_signal()
+        self._stop.set()
+
+    def handle_quit_signal(self) -> None:
+        """SIGINT and SIGQUIT."""
+        super().handle_quit_signal()
+        self._stop.set()
+
+    async def _serve(self) -> None:
+        self.lifespan = LifespanManager(self.asgi, self.log, self.state)
+        try:
+            await self.lifespan.startup()
+        except Exception as error:
+            self.log.exception("The application did not start")
+            raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from error
+        for listener in self.sockets:
+            self.servers.append(await self.loop.create_server(lambda: EdgeProtocol(self), sock=listener.sock))
+        while self.alive:
+            self.notify()
+            if self.ppid != os.getppid():
+                self.log.info("The master is gone: stopping")
+                break
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+        self.alive = False
+        await self._shutdown()
+
+    async def _shutdown(self) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in self.sockets:
+            listener.close()  # or the kernel would queue connections here that nobody accepts any more
+        if not self._quick_shutdown:
+            now_s = self.loop.time()
+            await self._wait_for_connections(now_s + min(LINGER_S, self.cfg.graceful_timeout))
+            for connection in list(self.connections):
+                connection.close_if_idle()
+            await self._wait_for_connections(now_s + self.cfg.graceful_timeout)
+            if self.connections:
+                self.log.warning("Closing %d connections with unanswered requests", len(self.connections))
+        await self.lifespan.shutdown()
+
+    async def _wait_for_connections(self, until_s: float) -> None:
+        while self.connections and self.loop.time() < until_s and not self._quick_shutdown:
+            self.notify()
+            await asyncio.sleep(0.02)
