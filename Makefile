@@ -1,0 +1,90 @@
+# The verbs of storefront. `make` lists them. The workflow and .ci/run call these and nothing else.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Another Python than the one that scripts/setup.sh finds: make PYTHON=python3.12 run
+PYTHON ?=
+# More words for the tool behind a verb: make test ARGS="-k ready -x"
+ARGS ?=
+
+BIN := .venv/bin
+PY := $(BIN)/python
+SERVICES := catalogue user gateway
+PYPROJECTS := chassis/pyproject.toml $(SERVICES:%=services/%/pyproject.toml) stack/pyproject.toml
+
+##@ Use
+
+.PHONY: run
+run: setup  ## Serve the whole storefront on http://127.0.0.1:8000; Ctrl-C stops it
+	@exec $(PY) -m stack $(ARGS)
+
+.PHONY: bench
+bench: setup  ## Measure it beside its peers, with wrk (a quarter of an hour)
+	@$(PY) -m loadtest.bench $(ARGS)
+
+##@ Check
+
+.PHONY: test
+test: setup  ## Test against a real PostgreSQL and Valkey; ARGS="-k ready" for some
+	@$(PY) -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+
+.PHONY: test-slow
+test-slow: setup  ## Run the tests that take long: end to end, fuzzing, memory, packaging
+	@$(PY) -m pytest -m slow $(ARGS)
+
+.PHONY: lint
+lint: style typecheck imports lock-check text  ## Check style, types, imports between packages, pins and text
+
+.PHONY: typecheck
+typecheck: setup  ## Check types
+	@$(PY) -m mypy
+
+.PHONY: lock-check
+lock-check: setup  ## Check that the pins are what every pyproject.toml asks for
+	@$(PY) scripts/check_pins.py
+
+.PHONY: style imports text
+style: setup
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+imports: setup
+	@$(BIN)/lint-imports
+text: setup
+	@$(PY) scripts/check_text.py
+
+##@ Change
+
+.PHONY: format
+format: setup  ## Format the code and mend what can be mended by itself
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+
+# dev.txt first; the services take its versions, so that what is tested is what is shipped.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-emit-package storefront-chassis \
+	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+.PHONY: lock
+lock: setup  ## Compile the pins in requirements/; UPGRADE=1 takes the newest versions
+	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	@$(COMPILE) requirements/dev.in $(PYPROJECTS) --all-extras -o requirements/dev.txt
+	@for service in $(SERVICES); do \
+		$(COMPILE) services/$$service/pyproject.toml -c requirements/dev.txt -o requirements/$$service.txt || exit; \
+	done
+
+##@ House
+
+.PHONY: setup
+setup:  ## Make .venv (every verb does so when it has to); PYTHON=python3.12 for another Python
+	@PYTHON='$(PYTHON)' sh scripts/setup.sh
+
+.PHONY: clean
+clean:  ## Remove .venv and every cache; the data in .run stays
+	@rm -rf .venv .venv.lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	@find . -path ./.git -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help:  ## List the verbs
+	@awk 'BEGIN { FS = ":.*  ## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*  ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
