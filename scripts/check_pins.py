@@ -1,0 +1,177 @@
+"""`make lock-check`: the pins are exact, hashed, complete, alike everywhere, and name no place to download from.
+
+It needs no index: what a pinned package needs in its turn is read from the packages in the virtual environment, which
+`make setup` made from the same pins. So it judges for this platform; `make lock` resolves for all of them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}\b")
+SERVICES = ("catalogue", "user", "gateway")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One line of a pin file."""
+
+    version: Version
+    applies: bool  # on this platform
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package of this tree, as its pyproject.toml describes it."""
+
+    dependencies: list[str]
+    extras: dict[str, list[str]]
+
+
+def packages(root: Path) -> dict[str, Package]:
+    """The packages of the tree under `root`, by name."""
+    found = {}
+    for path in [root / "chassis", *sorted((root / "services").iterdir()), root / "stack"]:
+        if (path / "pyproject.toml").is_file():
+            project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
+            found[project["name"]] = Package(project["dependencies"], project.get("optional-dependencies", {}))
+    return found
+
+
+def read_pins(path: Path) -> tuple[dict[str, Pin], list[str]]:
+    """The pins of one file by canonical name, and what is wrong with its lines."""
+    pins: dict[str, Pin] = {}
+    lines = path.read_text("utf-8").splitlines()
+    errors = [f"{line.strip()!r} names an address" for line in lines if "://" in line]
+    text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    for line in filter(None, map(str.strip, text.replace("\\\n", " ").splitlines())):
+        words, _, hashes = line.partition(" --hash")
+        if line.startswith("-") or " @ " in words:
+            errors.append(f"{words.strip()!r} is an option or a path: only versions and hashes belong here")
+            continue
+        try:
+            requirement = Requirement(words)
+        except InvalidRequirement as error:
+            errors.append(f"{words!r} is no requirement: {str(error).splitlines()[0]}")
+            continue
+        specifiers = list(requirement.specifier)
+        if [one.operator for one in specifiers] != ["=="] or specifiers[0].version.endswith("*"):
+            errors.append(f"{words!r} is not pinned to one version")
+            continue
+        if not HASH.search(f" --hash{hashes}"):
+            errors.append(f"{requirement.name} has no hash")
+        applies = requirement.marker is None or requirement.marker.evaluate()
+        pins[canonicalize_name(requirement.name)] = Pin(Version(specifiers[0].version), applies)
+    return pins, errors
+
+
+class Closure:
+    """Follows requirements through the tree's packages and the installed ones, and judges the pins by them."""
+
+    def __init__(self, pins: dict[str, Pin], local: dict[str, Package]) -> None:
+        self.errors: list[str] = []
+        self.reached: set[str] = set()
+        self._pins = pins
+        self._local = local
+        self._seen: set[tuple[str, str]] = set()
+
+    def follow(self, requirements: Iterable[str], wanted_by: str, extras: Iterable[str] = ()) -> None:
+        """Check these requirements and all that follow from them. `extras` of `wanted_by` are switched on."""
+        for text in requirements:
+            requirement = Requirement(text)
+            marker = requirement.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in ["", *extras]):
+                self._require(requirement, wanted_by)
+
+    def _require(self, requirement: Requirement, wanted_by: str) -> None:
+        name = canonicalize_name(requirement.name)
+        seen = (str(requirement), wanted_by)
+        if seen in self._seen:
+            return
+        self._seen.add(seen)
+        if package := self._local.get(name):
+            self.follow(package.dependencies, name)
+            for extra in requirement.extras:
+                self.follow(package.extras[extra], name)
+            return
+        pin = self._pins.get(name)
+        if pin is None or not pin.applies:
+            self.errors.append(f"{name} is not pinned; {wanted_by} needs {requirement}")
+            return
+        self.reached.add(name)
+        if not requirement.specifier.contains(pin.version, prereleases=True):
+            self.errors.append(f"{name}=={pin.version} is not what {wanted_by} needs: {requirement}")
+        installed = metadata.distribution(name) if _installed(name) else None
+        if installed is None or Version(installed.version) != pin.version:
+            have = installed.version if installed else "nothing"
+            self.errors.append(f"{name}=={pin.version} is pinned, {have} is installed: run `make setup`")
+            return
+        self.follow(installed.requires or [], name, requirement.extras)
+
+
+def _installed(name: str) -> bool:
+    return next(iter(metadata.distributions(name=name)), None) is not None
+
+
+def _lines(path: Path) -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def check(root: Path) -> Iterator[str]:
+    """What is wrong with the pins of the tree under `root`, a sentence each."""
+    local = packages(root)
+    requirements = root / "requirements"
+    everything = [f"{name}[{','.join(package.extras)}]" for name, package in local.items()]
+    wanted = {
+        "uv": _lines(requirements / "uv.in"),
+        "dev": _lines(requirements / "dev.in") + everything,
+        **{service: [f"storefront-{service}"] for service in SERVICES},
+    }
+    dev, _ = read_pins(requirements / "dev.txt")
+    for stem, roots in wanted.items():
+        file = f"requirements/{stem}.txt"
+        pins, errors = read_pins(root / file)
+        closure = Closure(pins, local)
+        closure.follow(roots, f"{stem}.in" if stem in ("uv", "dev") else "the tree")
+        errors += closure.errors
+        errors += [
+            f"{name} is pinned, but nothing needs it"
+            for name, pin in pins.items()
+            if pin.applies and name not in closure.reached
+        ]
+        if stem in SERVICES:
+            errors += [
+                f"{name}=={pin.version} is not what is tested: dev.txt has another or none"
+                for name, pin in pins.items()
+                if name not in dev or dev[name].version != pin.version
+            ]
+        yield from (f"{file}: {error}" for error in dict.fromkeys(errors))
+    known = {f"{stem}.txt" for stem in wanted}
+    for stray in sorted(path.name for path in requirements.glob("*.txt") if path.name not in known):
+        yield f"requirements/{stray}: belongs to nothing that is checked"
+
+
+def main(root: Path = ROOT) -> int:
+    """Print what is wrong. The exit status is 1 if anything is."""
+    errors = list(check(root))
+    for error in errors:
+        print(error, file=sys.stderr)
+    if errors:
+        print("`make lock` compiles the pins anew.", file=sys.stderr)
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).resolve()) if sys.argv[1:] else main())
