@@ -1,0 +1,53 @@
+"""What an image of a service gets: its wheels and its own pins, nothing of the development set."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from chassis.testing import tools
+
+# Every module but those that build the application at import, which need their settings.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, f"{sys.argv[1]}."):
+    last = module.name.rpartition(".")[2]
+    if last not in ("wsgi", "asgi", "gunicorn_conf") and ".migrations" not in module.name:
+        importlib.import_module(module.name)
+"""
+
+
+def build(project: Path, into: Path) -> Path:
+    """The wheel of a package of this tree."""
+    into.mkdir(parents=True)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(into)]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+    (wheel,) = into.glob("*.whl")
+    return wheel
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("service", ["catalogue", "user", "gateway"])
+def test_a_service_runs_from_its_wheels_and_pins(tmp_path: Path, checkout: Path, service: str) -> None:
+    """The pins of a service are enough to import all of it, and its wheel has every file of the package."""
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or tools.require("uv")
+    wheels = [build(checkout / path, tmp_path / path) for path in ("chassis", f"services/{service}")]
+    environment = tmp_path / "venv"
+    python = environment / "bin" / "python"
+    install = [uv, "pip", "install", "--quiet", "--python", str(python)]
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(environment)], check=True)
+    subprocess.run([*install, "--require-hashes", "-r", str(checkout / f"requirements/{service}.txt")], check=True)
+    subprocess.run([*install, "--no-deps", "--no-index", *map(str, wheels)], check=True)
+
+    done = subprocess.run(
+        [python, "-I", "-c", IMPORT_ALL, service], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+    source = checkout / f"services/{service}/src"
+    files = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    assert files <= set(zipfile.ZipFile(wheels[1]).namelist())
