@@ -49,9 +49,10 @@ style: setup
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 imports: setup
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 text: setup
 	@$(PY) scripts/check_text.py
+	@$(PY) scripts/variables.py --check
 
 ##@ Change
 
@@ -59,6 +60,10 @@ text: setup
 format: setup  ## Format the code and mend what can be mended by itself
 	@$(PY) -m ruff check --fix
 	@$(PY) -m ruff format
+
+.PHONY: docs
+docs: setup  ## Write the tables of variables in the READMEs and .env.example anew
+	@$(PY) scripts/variables.py
 
 # dev.txt first; the services take its versions, so that what is tested is what is shipped.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
