@@ -1,10 +1,20 @@
-"""Stand-ins for the services, so that the supervisor is tested without them."""
+"""Runs of the stack, and stand-ins for the services, so that the supervisor is tested without them."""
 
+import json
 import os
+import signal
+import subprocess
 import sys
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
+
+from chassis.servers import PostgresServer, ValkeyServer
+from chassis.testing import free_port, wait_until
 
 _CONF = """
 import os
@@ -62,6 +72,73 @@ def environment(free_ports: dict[str, str]) -> dict[str, str]:
 @pytest.fixture
 def free_ports() -> dict[str, str]:
     """The port variables, each with a port on which nothing listens."""
-    from chassis.testing import free_port
-
     return {f"{service}_PORT": str(free_port()) for service in ("GATEWAY", "CATALOGUE", "USER")}
+
+
+class Run:
+    """A run of the stack: a process in `directory` whose output goes to a file."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+        self._log = directory / f"output-{len(list(directory.glob('output-*')))}"
+        self.url = f"http://127.0.0.1:{environment['GATEWAY_PORT']}"
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "stack"], cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        self._family: set[psutil.Process] = set()
+
+    @property
+    def output(self) -> str:
+        """All that it has written."""
+        return self._log.read_text()
+
+    def wait_ready(self) -> "Run":
+        """Wait for the screen."""
+        wait_until(lambda: "Ctrl-C stops" in self.output or self.process.poll() is not None, timeout_s=60)
+        assert self.process.poll() is None, self.output
+        return self
+
+    def children(self) -> list[psutil.Process]:
+        """All processes under it."""
+        self._family |= set(psutil.Process(self.process.pid).children(recursive=True))
+        return list(self._family)
+
+    def left(self) -> list[psutil.Process]:
+        """Those of `children` that still run."""
+        return [process for process in self._family if process.is_running() and process.status() != "zombie"]
+
+    def get(self, path: str) -> Any:
+        """What the gateway answers."""
+        with urllib.request.urlopen(f"{self.url}{path}") as answer:
+            return json.load(answer)
+
+    def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal; return the exit code, at most ten seconds later."""
+        self.children()
+        self.process.send_signal(signum)
+        return self.process.wait(10)
+
+
+@pytest.fixture
+def start_run(servers_directory: Path, tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., Run]]:
+    """`start_run(NAME=value)` runs the stack in one directory, in which root's PostgreSQL can be.
+
+    `PYTHONPATH` goes in front of the one that we have.
+    """
+    directory = servers_directory / f"stack-{tmp_path.name}"
+    runs: list[Run] = []
+
+    def start(*, PYTHONPATH: str = "", **variables: str) -> Run:  # noqa: N803 - it is the variable's name
+        path = os.pathsep.join(filter(None, [PYTHONPATH, environment["PYTHONPATH"]]))
+        runs.append(Run(directory, environment | variables | {"PYTHONPATH": path}))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.terminate()
+            run.process.wait(15)
+    for server in (PostgresServer, ValkeyServer):
+        server(directory / ".run" / server.__name__.lower().removesuffix("server")).destroy()

@@ -1,89 +1,25 @@
 """`python -m stack` as a process, with stand-ins for the services."""
 
-import json
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
-from chassis.servers import PostgresServer, ValkeyServer
 from chassis.testing import wait_until
 
-StartRun = Callable[..., "Run"]
-
-
-class Run:
-    """A run of the stack: a process in `directory` whose output goes to a file."""
-
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
-        directory.mkdir(exist_ok=True)
-        self._log = directory / "output"
-        self.url = f"http://127.0.0.1:{environment['GATEWAY_PORT']}"
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "stack"], cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
-        self._family: set[psutil.Process] = set()
-
-    @property
-    def output(self) -> str:
-        """All that it has written."""
-        return self._log.read_text()
-
-    def wait_ready(self) -> "Run":
-        """Wait for the screen."""
-        wait_until(lambda: "Ctrl-C stops" in self.output or self.process.poll() is not None, timeout_s=60)
-        assert self.process.poll() is None, self.output
-        return self
-
-    def children(self) -> list[psutil.Process]:
-        """All processes under it."""
-        self._family |= set(psutil.Process(self.process.pid).children(recursive=True))
-        return list(self._family)
-
-    def left(self) -> list[psutil.Process]:
-        """Those of `children` that still run."""
-        return [process for process in self._family if process.is_running() and process.status() != "zombie"]
-
-    def get(self, path: str) -> Any:
-        """What the gateway answers."""
-        with urllib.request.urlopen(f"{self.url}{path}") as answer:
-            return json.load(answer)
-
-    def end(self, signum: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal; return the exit code, at most ten seconds later."""
-        self.children()
-        self.process.send_signal(signum)
-        return self.process.wait(10)
+StartRun = Callable[..., Any]
 
 
 @pytest.fixture
-def start(servers_directory: Path, tmp_path: Path, stand_ins: Path, environment: dict[str, str]) -> Iterator[StartRun]:
-    """`start(NAME=value)` runs the stack in one directory, in which root's PostgreSQL can be."""
-    environment["PYTHONPATH"] = os.pathsep.join([str(stand_ins), environment["PYTHONPATH"]])
-    directory = servers_directory / f"stack-{tmp_path.name}"
-    runs: list[Run] = []
-
-    def start_run(**variables: str) -> Run:
-        runs.append(Run(directory, environment | variables))
-        return runs[-1]
-
-    yield start_run
-    for run in runs:
-        if run.process.poll() is None:
-            run.process.terminate()
-            run.process.wait(15)
-    for server in (PostgresServer, ValkeyServer):
-        server(directory / ".run" / server.__name__.lower().removesuffix("server")).destroy()
+def start(start_run: StartRun, stand_ins: Path) -> StartRun:
+    """`start(NAME=value)` runs the stack in one directory, with the stand-ins."""
+    return lambda **variables: start_run(PYTHONPATH=str(stand_ins), **variables)
 
 
 def test_runs_restarts_and_leaves_nothing(start: StartRun) -> None:

@@ -1,6 +1,5 @@
 """What `make run` runs: the services, their ports, their environment. Nothing is started here."""
 
-import importlib.util
 import os
 import sys
 from collections.abc import Mapping
@@ -49,15 +48,12 @@ SERVICES = (
 
 @dataclass(frozen=True)
 class Tool:
-    """A service's console tool `<service>-db`, which makes the schema and fills it if `table` is empty.
-
-    `fill_with` is the command for that; `{package}` in it stands for the directory of the service's package.
-    """
+    """A service's console tool `<service>-db`: it makes the schema with `create`, and fills it if `table` is empty."""
 
     service: str
     database: str
     table: str
-    fill_with: tuple[str, ...]
+    fill: tuple[str, ...]
     create: tuple[str, ...] = ("create",)
 
     @property
@@ -65,22 +61,14 @@ class Tool:
         """The name of the console script."""
         return f"{self.service}-db"
 
-    def fill(self) -> tuple[str, ...]:
-        """The arguments that fill the tables. Raises StackError if the service is not installed."""
-        spec = importlib.util.find_spec(self.service)
-        if spec is None or spec.origin is None:
-            raise StackError(f"the service `{self.service}` is not installed: run `make setup`")
-        package = Path(spec.origin).parent
-        return tuple(argument.format(package=package) for argument in self.fill_with)
-
     def command(self, *arguments: str) -> list[str]:
         """The command line; by the module, as the script may not be on the path."""
         return [sys.executable, "-c", f"from {self.service}.db import main; raise SystemExit(main())", *arguments]
 
 
 TOOLS = (
-    Tool("catalogue", database="catalogue", table="products", fill_with=("import", "{package}/data/products.json")),
-    Tool("user", database="users", table="users", fill_with=("seed", "--count", "1000")),
+    Tool("catalogue", database="catalogue", table="products", fill=("import",)),
+    Tool("user", database="users", table="users", fill=("seed", "--count", "1000")),
 )
 
 

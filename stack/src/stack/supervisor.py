@@ -79,7 +79,7 @@ class Supervisor:
         except psycopg2.Error as error:
             raise StackError(f"{tool.name}: cannot read table {tool.table}: {type(error).__name__}") from error
         if empty:
-            await self._run_tool(tool, tool.fill(), environment)
+            await self._run_tool(tool, tool.fill, environment)
 
     async def _run_tool(self, tool: Tool, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
         child = start_child(tool.name, tool.command(*arguments), env=environment)
