@@ -6,7 +6,7 @@ import urllib.request
 from contextlib import closing
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 import psycopg2
 import pytest
 import redis

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 import pytest
 
 from chassis.testing import wait_until

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, ClassVar, Self
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 
 from chassis import shelter
 from chassis.children import Account, free_port, port_is_free, spawn, wait_until

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 
 from chassis.children import free_port, signal_group, spawn, wait_until
 
