@@ -1,4 +1,4 @@
-"""Connections to Redis without a client object around them: for hot paths, and where it matters who is at the other end.
+"""Connections to Redis without a client around them: for hot paths, and where it matters who is at the other end.
 
 redis-py's `Redis` and its pool cost three times what the exchange itself does. A Wire is redis-py's own connection
 (time-outs, AUTH, TLS and parsing are its), which also knows which server process it reached.
@@ -28,7 +28,7 @@ class _Introduced(AbstractConnection):
 
     def on_connect_check_health(self, check_health: bool = True) -> None:
         super().on_connect_check_health(check_health)
-        self.send_command("INFO", "server", check_health=False)
+        self.send_command("INFO", "server", check_health=False)  # type: ignore[no-untyped-call]
         try:
             facts = self.read_response()
         except redis.ResponseError:  # an ACL may forbid INFO: then no two connections count as the same server
@@ -42,9 +42,9 @@ class Wires:
     """Idle connections to one server, last used first. There are as many as there were callers at once."""
 
     def __init__(self, settings: RedisSettings) -> None:
-        assert settings.url is not None
         self.timeout_s = settings.timeout_ms / 1000
-        options: dict[str, Any] = parse_url(settings.url.get_secret_value())  # type: ignore[assignment]
+        url = settings.url.get_secret_value() if settings.url else ""
+        options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
         base = options.pop("connection_class", Connection)
         self._class: Any = type("IntroducedConnection", (_Introduced, base), {})
         self._options = {
