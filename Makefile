@@ -66,7 +66,7 @@ docs: setup  ## Write the tables of variables in the READMEs and .env.example an
 	@$(PY) scripts/variables.py
 
 # dev.txt first; the services take its versions, so that what is tested is what is shipped.
-COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+COMPILE = sh scripts/uv.sh pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-emit-package storefront-chassis \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 .PHONY: lock

@@ -27,7 +27,7 @@ projects() {
 
 checksum() {
     {
-        cat requirements/dev.txt requirements/uv.txt scripts/setup.sh
+        cat requirements/dev.txt requirements/uv.txt scripts/setup.sh scripts/uv.sh
         for project in $(projects); do cat "$project/pyproject.toml"; done
     } | cksum
 }
@@ -46,29 +46,28 @@ suits() {
     "$1" -c "import sys; sys.exit(not ($oldest) <= sys.version_info[:2] <= ($newest))" 2>/dev/null
 }
 
+# Sets $chosen.
 choose_python() {
+    if is_ours; then
+        chosen=$python
+        return
+    fi
     if [ -n "${PYTHON:-}" ]; then
         command -v "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON is no command: give the path of a $range"
         suits "$PYTHON" || fail "PYTHON=$PYTHON is $("$PYTHON" --version 2>&1): give a $range"
+        chosen=$PYTHON
         return
     fi
-    for PYTHON in python3 python3.14 python3.13 python3.12 python3.11; do
-        if command -v "$PYTHON" >/dev/null && suits "$PYTHON"; then return; fi
+    for chosen in python3 python3.14 python3.13 python3.12 python3.11; do
+        if command -v "$chosen" >/dev/null && suits "$chosen"; then return; fi
     done
     fail "python3 is $(python3 --version 2>&1 || true): install $range, or name one with PYTHON=..."
 }
 
 make_venv() {
-    "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
-        fail "$PYTHON has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv), or name another PYTHON=..."
-    "$PYTHON" -m venv --clear $venv
-}
-
-# uv does not read pip's settings. Whoever has told pip of an index, and uv of none, means both.
-share_index() {
-    [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}${UV_INDEX:-}${UV_CONFIG_FILE:-}" ] || return 0
-    index=${PIP_INDEX_URL:-$($python -m pip config get global.index-url 2>/dev/null || true)}
-    [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
+    "$chosen" -c 'import ensurepip, venv' 2>/dev/null ||
+        fail "$chosen has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv), or name another PYTHON=..."
+    "$chosen" -m venv --clear $venv
 }
 
 pip() {
@@ -76,9 +75,9 @@ pip() {
 }
 
 install_pins() {
-    installer="$venv/bin/uv pip install --quiet --python $python"
+    installer="sh scripts/uv.sh pip install --quiet --python $python"
     pip --require-hashes -r requirements/uv.txt &&
-        $venv/bin/uv pip sync --quiet --python $python --compile-bytecode --require-hashes requirements/dev.txt && return
+        sh scripts/uv.sh pip sync --quiet --python $python --compile-bytecode --require-hashes requirements/dev.txt && return
     echo "uv did not manage; going on with pip." >&2
     installer=pip
     pip --require-hashes -r requirements/dev.txt
@@ -89,7 +88,7 @@ choose_python
 if [ -z "${STOREFRONT_SETUP:-}" ]; then
     # Start over holding a lock, which lives as long as the shell and its children.
     export STOREFRONT_SETUP=locked
-    exec "$PYTHON" -c '
+    exec "$chosen" -c '
 import fcntl, os, sys
 lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -100,12 +99,11 @@ fi
 if is_ours; then
     echo "Bringing $venv up to date."
 else
-    made_by=$PYTHON
-    echo "Setting up $venv with $("$PYTHON" --version 2>&1). This happens once."
+    made_by=$chosen
+    echo "Setting up $venv with $("$chosen" --version 2>&1). This happens once."
     make_venv
 fi
 rm -f $stamp
-share_index
 install_pins || fail "the packages could not be installed, see above. The index is the one in 'pip config list'."
 set --
 for project in $(projects); do set -- "$@" -e "./$project"; done

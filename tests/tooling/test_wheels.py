@@ -1,14 +1,11 @@
 """What an image of a service gets: its wheels and its own pins, nothing of the development set."""
 
-import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
-
-from chassis.testing import tools
 
 # Every module but those that build the application at import, which need their settings.
 IMPORT_ALL = """
@@ -32,14 +29,14 @@ def build(project: Path, into: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("service", ["catalogue", "user", "gateway"])
-def test_a_service_runs_from_its_wheels_and_pins(tmp_path: Path, checkout: Path, service: str) -> None:
+def test_a_service_runs_from_its_wheels_and_pins(tmp_path: Path, checkout: Path, root: Path, service: str) -> None:
     """The pins of a service are enough to import all of it, and its wheel has every file of the package."""
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or tools.require("uv")
     wheels = [build(checkout / path, tmp_path / path) for path in ("chassis", f"services/{service}")]
     environment = tmp_path / "venv"
     python = environment / "bin" / "python"
-    install = [uv, "pip", "install", "--quiet", "--python", str(python)]
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(environment)], check=True)
+    uv = ["sh", str(root / "scripts/uv.sh")]
+    install = [*uv, "pip", "install", "--quiet", "--python", str(python)]
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(environment)], check=True)
     subprocess.run([*install, "--require-hashes", "-r", str(checkout / f"requirements/{service}.txt")], check=True)
     subprocess.run([*install, "--no-deps", "--no-index", *map(str, wheels)], check=True)
 
