@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def _one(subject: Subject, *, seconds: float, warm_up_s: float) -> Load:
     observed = subject.server.launch.observed
     counted = checks.requests_counted(subject.server) if observed else 0.0
     subject.server.empty_log()
+    cpu_before_s = subject.server.cpu_s()
     load = run_wrk(url, seconds=seconds, connections=_CONNECTIONS)
+    load = replace(load, server_cpu_s=subject.server.cpu_s() - cpu_before_s)
     checks.require_clean(subject.name, load)
     if observed:
         checks.require_all_recorded(subject.server, requests=load.requests, counted_before=counted)

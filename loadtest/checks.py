@@ -110,11 +110,7 @@ def _comparable(page: dict[str, Any]) -> dict[str, Any]:
 
 
 def _json_lines(server: RunningServer) -> list[dict[str, Any]]:
-    found = []
-    for line in server.log_path.read_bytes().splitlines():
-        if line.startswith(b"{"):
-            found.append(json.loads(line))
-    return found
+    return [json.loads(line) for line in server.log_path.read_bytes().splitlines() if line.startswith(b"{")]
 
 
 def _becomes_true(condition: Callable[[], bool]) -> bool:

@@ -19,7 +19,7 @@ _REMEDY = "wrk is not installed: `apt-get install wrk` (Debian, Ubuntu), `dnf in
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What one run of wrk saw. Latencies are of answered requests, in milliseconds."""
+    """What one run of wrk saw, and what it cost. Latencies are of answered requests, in milliseconds."""
 
     requests: int
     seconds: float
@@ -29,6 +29,13 @@ class Load:
     bad_status: int
     socket_errors: int
     timeouts: int
+    server_cpu_s: float = 0.0
+    """CPU time that the server spent meanwhile: says more than a rate when the machine is not quiet."""
+
+    @property
+    def server_cpu_us(self) -> float:
+        """CPU time of the server for one request, in microseconds."""
+        return self.server_cpu_s / self.requests * 1e6
 
     @property
     def per_second(self) -> float:

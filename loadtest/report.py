@@ -83,7 +83,19 @@ def all_hold(verdicts: Sequence[Verdict], limits: Sequence[Limit]) -> bool:
 def rates_table(rounds: Mapping[str, Sequence[Load]], verdicts: Sequence[Verdict]) -> Table:
     """One row a subject; a subject with several comparisons has a row for each."""
     table = Table(title="Requests a second, one worker on one core")
-    for heading in ("subject", "req/s", "spread", "p50 ms", "p99 ms", "against", "ratio", "(from - to)", "wanted", ""):
+    for heading in (
+        "subject",
+        "req/s",
+        "spread",
+        "p50 ms",
+        "p99 ms",
+        "CPU us",
+        "against",
+        "ratio",
+        "(from - to)",
+        "wanted",
+        "",
+    ):
         table.add_column(heading, justify="left" if heading in ("subject", "against") else "right")
     for name, loads in rounds.items():
         own = [verdict for verdict in verdicts if verdict.comparison.subject == name]
@@ -94,6 +106,7 @@ def rates_table(rounds: Mapping[str, Sequence[Load]], verdicts: Sequence[Verdict
             f"{spread(rates):.0%}",
             f"{statistics.median(load.p50_ms for load in loads):.2f}",
             f"{statistics.median(load.p99_ms for load in loads):.2f}",
+            f"{statistics.median(load.server_cpu_us for load in loads):,.0f}",
         ]
         if not own:
             table.add_row(*figures)
@@ -158,6 +171,7 @@ def rounds_record(rounds: Mapping[str, Sequence[Load]]) -> dict[str, Any]:
                     "p50_ms": load.p50_ms,
                     "p99_ms": load.p99_ms,
                     "max_ms": load.max_ms,
+                    "server_cpu_us": round(load.server_cpu_us, 1),
                 }
                 for load in loads
             ],

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import urllib3
 
 from chassis.children import free_port, signal_group, spawn
@@ -71,6 +72,12 @@ class RunningServer:
     def pid(self) -> int:
         """The process that was started: for gunicorn, its master."""
         return self._process.pid
+
+    def cpu_s(self) -> float:
+        """CPU time of the server so far, master and live workers, in seconds."""
+        master = psutil.Process(self.pid)
+        times = [process.cpu_times() for process in (master, *master.children(recursive=True))]
+        return sum(time.user + time.system for time in times)
 
     def wait_ready(self, path: str, *, timeout_s: float = 30.0) -> None:
         """Return once `path` answers 200. Raises BenchError, with the end of the log, if that does not come."""

@@ -6,9 +6,11 @@ file. Adding a subject: a `Launch`, an entry in `SUBJECTS`, and a `Comparison` i
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from loadtest import checks
@@ -90,8 +92,8 @@ class Fleet:
         return self._users_url
 
     def catalogue(self, *, behind_gateway: bool = False) -> RunningServer:
-        """The catalogue in JSON mode."""
-        return self.run(_beside(service("catalogue"), behind_gateway))
+        """The catalogue in JSON mode, with twelve products."""
+        return self.run(_beside(service("catalogue", PRODUCTS_FILE=str(self._twelve_products())), behind_gateway))
 
     def user(self, *, behind_gateway: bool = False) -> RunningServer:
         """The user service with its cache."""
@@ -115,6 +117,14 @@ class Fleet:
         path = self._directory / "products.json"
         if not path.exists():
             path.write_bytes(checks.answer_body(self.catalogue(), PRODUCTS_PATH))
+        return path
+
+    def _twelve_products(self) -> Path:
+        """A file with the first twelve of the packaged products: the number that the demands are about."""
+        path = self._directory / "twelve.json"
+        if not path.exists():
+            packaged = json.loads(resources.files("catalogue").joinpath("data/products.json").read_bytes())
+            path.write_text(json.dumps(packaged[:12]))
         return path
 
     def gateway(self, name: str, *, catalogue: RunningServer, user: RunningServer) -> RunningServer:

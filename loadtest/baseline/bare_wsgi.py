@@ -20,7 +20,7 @@ def create_app() -> WSGIApplication:
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     answer = [body]
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def app(_environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", headers)
         return answer
 

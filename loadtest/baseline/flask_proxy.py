@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import urllib3
 from flask import Flask, Response, g, request
-from urllib3.exceptions import HTTPError, TimeoutError
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as UpstreamTimeout
 
 from loadtest.baseline.kit import observe_flask
 
@@ -50,7 +51,7 @@ def create_app() -> Flask:
 
     @app.route("/", defaults={"path": ""}, methods=_METHODS)
     @app.route("/<path:path>", methods=_METHODS)
-    def forward(path: str) -> ResponseReturnValue:
+    def forward(path: str) -> ResponseReturnValue:  # noqa: ARG001 - the route gives it; request.path is used
         query = request.query_string.decode("latin-1")
         headers = {name: value for name, value in request.headers if name.lower() not in _DROPPED_FROM_REQUEST}
         headers["X-Request-ID"] = g.request_id
@@ -66,7 +67,7 @@ def create_app() -> Flask:
                 decode_content=False,
                 redirect=False,
             )
-        except TimeoutError:
+        except UpstreamTimeout:
             return {"error": "upstream timed out"}, 504
         except HTTPError:
             return {"error": "upstream is away"}, 503, {"Retry-After": "1"}

@@ -12,7 +12,7 @@ worker_class = os.environ.get("WORKER_CLASS", "gthread")
 threads = int(os.environ.get("THREADS", "8")) if worker_class == "gthread" else 1
 keepalive = 75
 # As ours: the heartbeat files are not on a disk.
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 # A control socket needs a writable directory and nobody here talks to it.
 control_socket_disable = True
 errorlog = "-"
