@@ -260,12 +260,21 @@ def _parameters(described: Operation) -> list[dict[str, Any]]:
         schema = described.query.model_json_schema(ref_template=_REF)
         for name, value in schema.get("properties", {}).items():
             text = value.get("description", "")
-            parameters.append({"name": name, "in": "query", "required": False, "description": text, "schema": value})
+            parameters.append(
+                {"name": name, "in": "query", "required": False, "description": text, "schema": _not_null(value)}
+            )
     for name, text in described.headers.items():
         parameters.append(
             {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
         )
     return parameters
+
+
+def _not_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter whose model says `… | None`: it may be absent, but a query cannot say null."""
+    rest = {name: value for name, value in schema.items() if name != "anyOf" and (name, value) != ("default", None)}
+    branches = [branch for branch in schema.get("anyOf", ()) if branch != {"type": "null"}]
+    return {**branches[0], **rest} if len(branches) == 1 else {**rest, **({"anyOf": branches} if branches else {})}
 
 
 def _response(answer: Answer, refs: Mapping[tuple[type, str], Any]) -> dict[str, Any]:

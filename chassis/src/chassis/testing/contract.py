@@ -1,0 +1,101 @@
+"""Every status of an OpenAPI document is answered by a test, and the tests know no other.
+
+A service's test module registers one case per documented status and makes two tests of them::
+
+    statuses = StatusRecorder()
+
+    @statuses.case("GET", "/api/products/{product_id}", 404)
+    def _unknown_product(client): return client.get("/api/products/999")
+
+    @pytest.mark.parametrize("case", statuses.cases, ids=str)
+    def test_documented_status(case, request):
+        assert statuses.faults(case, case.answer(request), document) == []
+
+    def test_document_is_complete(...):
+        assert statuses.difference(document) == ([], [])
+
+Nothing passes between processes: the table is the module's own, so xdist may run the cases wherever it likes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+
+class Answered(Protocol):
+    """What a case gives back: werkzeug's test responses are such."""
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The response's headers, whatever the case of their names."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One documented status of one operation, and a function that provokes it; its parameters are fixtures."""
+
+    method: str
+    path: str
+    status: int
+    provoke: Callable[..., Answered]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} {self.status}"
+
+    def answer(self, request: pytest.FixtureRequest) -> Answered:
+        """Call the function with the fixtures that it names."""
+        names = inspect.signature(self.provoke).parameters
+        return self.provoke(**{name: request.getfixturevalue(name) for name in names})
+
+
+class StatusRecorder:
+    """The cases of one service."""
+
+    def __init__(self) -> None:
+        self.cases: list[Case] = []
+
+    def case(self, method: str, path: str, status: int) -> Callable[[F], F]:
+        """Register the decorated function as what provokes `status`. `path` is written as in the document."""
+
+        def register(provoke: F) -> F:
+            self.cases.append(Case(method, path, status, provoke))
+            return provoke
+
+        return register
+
+    def difference(self, document: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """The documented statuses without a case, and the cases that the document does not know."""
+        covered = {str(case) for case in self.cases}
+        documented = {
+            f"{method.upper()} {path} {status}"
+            for path, operations in document["paths"].items()
+            for method, operation in operations.items()
+            for status in operation["responses"]
+        }
+        return sorted(documented - covered), sorted(covered - documented)
+
+    def faults(self, case: Case, answer: Answered, document: Mapping[str, Any]) -> list[str]:
+        """What is not as documented in `answer`: its status, its media type, the request's id."""
+        found = []
+        if answer.status_code != case.status:
+            found.append(f"status {answer.status_code}")
+        documented = document["paths"][case.path][case.method.lower()]["responses"][str(case.status)]
+        media = answer.headers.get("Content-Type", "").partition(";")[0]
+        wanted = {name.partition(";")[0] for name in documented.get("content", {})} or {""}
+        if media not in wanted and "*/*" not in wanted:
+            found.append(f"media type {media or 'none'}, documented: {', '.join(wanted)}")
+        if not answer.headers.get("X-Request-ID"):
+            found.append("no X-Request-ID")
+        return found
