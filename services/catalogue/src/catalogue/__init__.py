@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from catalogue import endpoints, facts, telemetry
+from catalogue import assets, endpoints, facts, telemetry
 from catalogue.answers import Caching
 from catalogue.home import HomePage
 from catalogue.products import read_file
@@ -25,13 +25,10 @@ PROBE_INTERVAL_S = 1.0
 FALLBACK_CACHE_CONTROL = "public, max-age=5"
 """Short, so that what was answered without the database does not outlive its return by much."""
 
-STATIC_MAX_AGE_S = 3600
-
 
 def create_app(settings: Settings) -> Flask:
     """The application; every call makes a new one, with threads and connections of its own."""
-    app = Flask(__name__)
-    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = STATIC_MAX_AGE_S
+    app = Flask(__name__, static_folder=None)
 
     # First what everything else hangs on: metrics, errors, health, life cycle.
     chassis = service.mount(app, settings, service="catalogue", features=_features(settings))
@@ -44,7 +41,7 @@ def create_app(settings: Settings) -> Flask:
 
     # Then what answers with them.
     page = HomePage(source, facts=facts.gather(), version=settings.app_version)
-    endpoints.init_app(app, source=source, home_page=page)
+    endpoints.init_app(app, source=source, home_page=page, files=assets.load())
 
     # Last the document, which describes all of the above.
     openapi.init_app(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flask import Flask, Response, request
 
 from catalogue.home import HTML, HomePage
@@ -9,7 +11,7 @@ from catalogue.queries import EVERYTHING, query_of
 from catalogue.schemas import ProductBody, ProductParameters
 from catalogue.sources import Source
 from chassis.errors import NotFound
-from chassis.http import parse_id, parse_query, send
+from chassis.http import Ready, parse_id, parse_query, send
 from chassis.openapi import Answer, operation
 
 _CACHING = {
@@ -19,9 +21,10 @@ _CACHING = {
 }
 _CONDITION = {"If-None-Match": "an ETag received before; 304 if it still is the answer's"}
 _NOT_MODIFIED = Answer(text="What the client has is still right", headers=_CACHING)
+_FILE_CACHING = {name: _CACHING[name] for name in ("ETag", "Cache-Control")}
 
 
-def init_app(app: Flask, *, source: Source, home_page: HomePage) -> None:
+def init_app(app: Flask, *, source: Source, home_page: HomePage, files: Mapping[str, Ready]) -> None:
     """Add the endpoints of the catalogue to `app`."""
 
     @app.get("/")
@@ -84,4 +87,23 @@ def init_app(app: Flask, *, source: Source, home_page: HomePage) -> None:
         if answer is None:
             # Nobody may keep this answer: while the database is lost, the product may only be missing from the file.
             raise NotFound("There is no such product", headers={"Cache-Control": "no-store"})
+        return send(answer)
+
+    @app.get("/static/<path:filename>", endpoint="static")
+    @operation(
+        "A file of the pages",
+        tag="pages",
+        path={"filename": {"type": "string", "examples": ["images/origami/001-crane.svg"]}},
+        answers={
+            200: Answer(text="The file", media="*/*", headers=_FILE_CACHING),
+            304: Answer(text="What the client has is still right", headers=_FILE_CACHING),
+        },
+        problems=(404,),
+        headers=_CONDITION,
+    )
+    def static(filename: str) -> Response:
+        """A picture of a product, the style sheet, the icon. Products name theirs in `image_url`."""
+        answer = files.get(filename)
+        if answer is None:
+            raise NotFound("There is no such file")
         return send(answer)

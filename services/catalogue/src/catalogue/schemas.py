@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
-from pydantic.json_schema import SkipJsonSchema
 
 from catalogue.queries import MAX_PAGE, MAX_PER_PAGE
 from chassis.http import Strict, Text
@@ -95,30 +94,26 @@ def _true_or_false(value: object) -> object:
     return value == "true"
 
 
-Number = Annotated[int, BeforeValidator(_digits)]
+PageNumber = Annotated[int, Field(ge=1, le=MAX_PAGE), BeforeValidator(_digits)]
+PageSize = Annotated[int, Field(ge=1, le=MAX_PER_PAGE), BeforeValidator(_digits)]
 Money = Annotated[str, Field(pattern=_AMOUNT)]
 Flag = Annotated[bool, BeforeValidator(_true_or_false)]
-_Absent = SkipJsonSchema[None]
-
-
-def _optional(text: str, **limits: Any) -> Any:
-    """A parameter that may be absent; a default in the schema would tell clients that they may send `null`."""
-    return Field(default_factory=lambda: None, description=text, **limits)
 
 
 class ProductParameters(Strict):
     """The query of `GET /api/products`."""
 
-    page: Number | _Absent = _optional("page number, from 1", ge=1, le=MAX_PAGE)
-    per_page: Number | _Absent = _optional("products on a page", ge=1, le=MAX_PER_PAGE)
-    q: Text | _Absent = _optional(
-        "words that must all occur in name, description or tags; case and accents do not count", max_length=200
+    page: PageNumber | None = Field(None, description="page number, from 1")
+    per_page: PageSize | None = Field(None, description="products on a page")
+    q: Annotated[Text, Field(max_length=200)] | None = Field(
+        None, description="words that must all occur in name, description or tags; case and accents do not count"
     )
-    category: Text | _Absent = _optional("exact category", max_length=100)
-    tag: Text | _Absent = _optional("a tag the product must have", max_length=50)
-    min_price: Money | _Absent = _optional("lowest price amount, inclusive")
-    max_price: Money | _Absent = _optional("highest price amount, inclusive")
-    in_stock: Flag | _Absent = _optional("true: only what can be had; false: only what is sold out")
-    sort: SORTS | _Absent = _optional(
-        "`newest` is the latest first; `-` in front reverses; equals, and all without it, go by id"
+    category: Annotated[Text, Field(max_length=100)] | None = Field(None, description="exact category")
+    tag: Annotated[Text, Field(max_length=50)] | None = Field(None, description="a tag the product must have")
+    min_price: Money | None = Field(None, description="lowest price amount, inclusive")
+    max_price: Money | None = Field(None, description="highest price amount, inclusive")
+    in_stock: Flag | None = Field(None, description="true: only what can be had; false: only what is sold out")
+    sort: SORTS | None = Field(
+        None,
+        description="`newest` is the latest first; `-` in front reverses; equals, and all without it, go by id",
     )

@@ -1,0 +1,102 @@
+"""Fixtures of the catalogue's tests: the application in process, and the service under gunicorn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg2
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from catalogue import create_app, repository
+from catalogue.products import PACKAGED, Product, read_file
+from catalogue.settings import CatalogueDatabaseSettings, Settings
+from chassis import migrations
+from chassis import settings as chassis_settings
+from chassis.servers import PostgresServer
+from chassis.settings import parse_database_url
+from chassis.testing.gunicorn import GunicornProcess
+from chassis.testing.plugin import StartGunicorn
+
+MakeApp = Callable[..., Flask]
+StartCatalogue = Callable[..., GunicornProcess]
+
+
+def migrate(url: str) -> None:
+    """Give the database at `url` the catalogue's schema."""
+    migrations.upgrade("catalogue", CatalogueDatabaseSettings(**parse_database_url(url)))
+
+
+def load_products(url: str, products: list[Product]) -> None:
+    """Put `products` into the database at `url`."""
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        for _ in repository.upsert(cursor, products):
+            pass
+        repository.move_sequence(cursor)
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres_server: PostgresServer) -> str:
+    """A database with the schema and the packaged products; `database_url` is a copy of it."""
+    url = postgres_server.create_database("catalogue_template")
+    migrate(url)
+    load_products(url, read_file(PACKAGED))
+    return "catalogue_template"
+
+
+@pytest.fixture
+def make_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeApp]:
+    """`make_app(DATA_SOURCE="db", …)` builds the application with exactly these variables."""
+    apps: list[Flask] = []
+
+    def make(**env: str) -> Flask:
+        for variable in chassis_settings.variables(Settings):
+            monkeypatch.delenv(variable.name, raising=False)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        apps.append(create_app(chassis_settings.load(Settings)))
+        return apps[-1]
+
+    yield make
+    for app in apps:
+        app.extensions["lifecycle"].stop()
+    psycopg2.extensions.set_wait_callback(None)
+
+
+@pytest.fixture
+def client(make_app: MakeApp) -> FlaskClient:
+    """A client of the catalogue in JSON mode, with the packaged products."""
+    return make_app().test_client()
+
+
+@pytest.fixture
+def db_client(make_app: MakeApp, database_url: str) -> FlaskClient:
+    """A client of the catalogue in database mode, with the packaged products in the database."""
+    return make_app(DATA_SOURCE="db", DATABASE_URL=database_url).test_client()
+
+
+@pytest.fixture
+def catalogue(gunicorn: StartGunicorn) -> StartCatalogue:
+    """`catalogue(DATA_SOURCE="db", …)` is the service under gunicorn with two workers, alive."""
+
+    def start(*, wait: bool = True, **env: str) -> GunicornProcess:
+        return gunicorn("catalogue", wait=wait, **{"DRAIN_SECONDS": "0", **env})
+
+    return start
+
+
+@pytest.fixture
+def products_file(tmp_path: Path) -> Callable[[Any], Path]:
+    """`products_file(content)` is the path of a file with that JSON."""
+
+    def write(content: Any) -> Path:
+        path = tmp_path / "products.json"
+        path.write_bytes(content if isinstance(content, bytes) else orjson.dumps(content))
+        return path
+
+    return write
