@@ -19,11 +19,10 @@ import redis.asyncio as redis
 from fastapi import FastAPI, Query, Response
 
 from loadtest.baseline.kit import ObserveAsgi, exposition
-from loadtest.baseline.users_page import COLUMNS, DEFAULT_PER_PAGE, MAX_PER_PAGE, page_answer
+from loadtest.baseline.users_page import COLUMNS, DEFAULT_PER_PAGE, MAX_PER_PAGE, TOTAL_SQL, page_answer
 
 _TTL_S = 60
 _PAGE_SQL = f"SELECT {', '.join(COLUMNS)} FROM users ORDER BY id LIMIT $1 OFFSET $2"
-_TOTAL_SQL = "SELECT count(*) FROM users"
 
 
 def create_app() -> FastAPI:
@@ -56,7 +55,7 @@ def create_app() -> FastAPI:
             return Response(cached, media_type="application/json", headers={"X-Cache": "HIT"})
         async with app.state.pool.acquire() as connection:
             rows = await connection.fetch(_PAGE_SQL, per_page, (page - 1) * per_page)
-            total = await connection.fetchval(_TOTAL_SQL)
+            total = await connection.fetchval(TOTAL_SQL)
         body = orjson.dumps(page_answer(map(tuple, rows), page=page, per_page=per_page, total=total))
         try:
             await app.state.cache.set(key, body, ex=_TTL_S)

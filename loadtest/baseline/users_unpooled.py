@@ -16,13 +16,12 @@ import psycopg2
 from flask import Flask, jsonify, request
 
 from loadtest.baseline.kit import observe_flask
-from loadtest.baseline.users_page import COLUMNS, DEFAULT_PER_PAGE, MAX_PER_PAGE, page_answer
+from loadtest.baseline.users_page import COLUMNS, DEFAULT_PER_PAGE, MAX_PER_PAGE, TOTAL_SQL, page_answer
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
 _PAGE_SQL = f"SELECT {', '.join(COLUMNS)} FROM users ORDER BY id LIMIT %s OFFSET %s"
-_TOTAL_SQL = "SELECT count(*) FROM users"
 
 
 def create_app() -> Flask:
@@ -40,7 +39,7 @@ def create_app() -> Flask:
         with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
             cursor.execute(_PAGE_SQL, (per_page, (page - 1) * per_page))
             rows = cursor.fetchall()
-            cursor.execute(_TOTAL_SQL)
+            cursor.execute(TOTAL_SQL)
             (total,) = cursor.fetchone() or (0,)
         return jsonify(page_answer(rows, page=page, per_page=per_page, total=total))
 
