@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 # Seconds. Ready answers take under 1 ms; 0.3 is the latency objective and 10 the deadline.
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "OTHER"})
+
+NEW_FILE_S = 1.0
+"""How long a metrics file may be empty; it is a matter of microseconds on a machine that is not busy."""
 
 
 class Pool(Protocol):
@@ -121,6 +125,16 @@ class Metrics:
 
     def exposition(self) -> tuple[bytes, str]:
         """The text for Prometheus and its content type."""
+        give_up_s = time.monotonic() + NEW_FILE_S
+        while True:
+            try:
+                return self._text(), self._prometheus.CONTENT_TYPE_LATEST
+            except struct.error:  # a worker that starts has made a file and written nothing into it yet
+                if time.monotonic() >= give_up_s:
+                    raise
+                time.sleep(0.005)
+
+    def _text(self) -> bytes:
         registry = self._prometheus.CollectorRegistry()
         if self._multiprocess:
             from prometheus_client.multiprocess import MultiProcessCollector
@@ -131,7 +145,7 @@ class Metrics:
         text = self._prometheus.generate_latest(registry)
         if not self._multiprocess:
             text += self._prometheus.generate_latest(self.registry)
-        return text, self._prometheus.CONTENT_TYPE_LATEST
+        return text
 
 
 class _Facts:
