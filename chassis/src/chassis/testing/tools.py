@@ -8,7 +8,8 @@ import pytest
 
 def require(tool: str) -> str:
     """The path of a command line tool. Without it the test is skipped, or fails when `CI` is set: there, nothing
-    may go untested in silence."""
+    may go untested in silence.
+    """
     if path := shutil.which(tool):
         return path
     reason = f"`{tool}` is not installed"
