@@ -40,17 +40,17 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """A figure that must not be exceeded: memory, growth, the deep walk."""
+    """A figure that must not be exceeded: memory, growth, the deep walk. `at_most` None: shown, not demanded."""
 
     name: str
     value: float
-    at_most: float
+    at_most: float | None
     unit: str = ""
 
     @property
-    def holds(self) -> bool:
-        """Whether the value stays at or below the limit."""
-        return self.value <= self.at_most
+    def holds(self) -> bool | None:
+        """Whether the value stays at or below the limit; None where there is none."""
+        return None if self.at_most is None else self.value <= self.at_most
 
 
 def judge(comparison: Comparison, rounds: Mapping[str, Sequence[Load]]) -> Verdict:
@@ -77,7 +77,7 @@ def growth(before: float, after: float) -> float:
 
 def all_hold(verdicts: Sequence[Verdict], limits: Sequence[Limit]) -> bool:
     """Whether nothing that is demanded is missed."""
-    return all(verdict.holds is not False for verdict in verdicts) and all(limit.holds for limit in limits)
+    return all(verdict.holds is not False for verdict in verdicts) and all(limit.holds is not False for limit in limits)
 
 
 def rates_table(rounds: Mapping[str, Sequence[Load]], verdicts: Sequence[Verdict]) -> Table:
@@ -130,7 +130,8 @@ def limits_table(limits: Sequence[Limit], *, title: str) -> Table:
     for heading in ("what", "value", "at most", ""):
         table.add_column(heading, justify="left" if heading == "what" else "right")
     for limit in limits:
-        table.add_row(limit.name, _with_unit(limit.value, limit), _with_unit(limit.at_most, limit), _mark(limit.holds))
+        at_most = "" if limit.at_most is None else _with_unit(limit.at_most, limit)
+        table.add_row(limit.name, _with_unit(limit.value, limit), at_most, _mark(limit.holds))
     return table
 
 

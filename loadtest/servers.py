@@ -77,7 +77,7 @@ class RunningServer:
         """CPU time of the server so far, master and live workers, in seconds."""
         master = psutil.Process(self.pid)
         times = [process.cpu_times() for process in (master, *master.children(recursive=True))]
-        return sum(time.user + time.system for time in times)
+        return float(sum(time.user + time.system for time in times))
 
     def wait_ready(self, path: str, *, timeout_s: float = 30.0) -> None:
         """Return once `path` answers 200. Raises BenchError, with the end of the log, if that does not come."""

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from loadtest.errors import BenchError
 from loadtest.generator import Load, parse_report
+from loadtest.memory import file_bytes
 from loadtest.report import (
     Comparison,
     Limit,
@@ -92,6 +93,34 @@ def test_a_limit_is_missed_just_above_it() -> None:
     assert not exceeded.holds
     assert all_hold([], [reached])
     assert not all_hold([], [reached, exceeded])
+
+
+def test_a_figure_without_a_limit_is_only_shown() -> None:
+    """It can neither hold nor be missed."""
+    shown = Limit(name="RSS, summed", value=1e9, at_most=None)
+    assert shown.holds is None
+    assert all_hold([], [shown])
+
+
+def test_pages_of_files_are_told_from_anonymous_ones() -> None:
+    """Of a file's mappings only what was not written to counts as the file's; heap and stack are nobody's file."""
+    smaps = """\
+7f0000000000-7f0000100000 r-xp 00000000 fe:00 4711                       /usr/lib/libpython3 (deleted)
+Rss:                 900 kB
+Pss:                 300 kB
+Anonymous:             0 kB
+VmFlags: rd ex mr mw me
+7f0000100000-7f0000200000 rw-p 00100000 fe:00 4711                       /usr/lib/libpython3 (deleted)
+Rss:                 100 kB
+Anonymous:            60 kB
+7f0000200000-7f0000300000 rw-p 00000000 00:00 0                          [heap]
+Rss:                5000 kB
+Anonymous:          5000 kB
+7f0000300000-7f0000400000 rw-p 00000000 00:00 0
+Rss:                1000 kB
+Anonymous:          1000 kB
+"""
+    assert file_bytes(smaps) == {"/usr/lib/libpython3 (deleted)": 940 * 1024}
 
 
 def test_growth_and_spread_are_parts_of_the_whole() -> None:
