@@ -23,6 +23,7 @@ class Caching:
     """
 
     def __init__(self, *, source: str, cache_control: str) -> None:
+        self.source = source
         self.headers = (("Cache-Control", cache_control), ("X-Data-Source", source))
 
     def page(self, body: bytes, query: ProductQuery, *, total: int, max_unpaginated: int) -> Ready:

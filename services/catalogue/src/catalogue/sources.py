@@ -50,14 +50,11 @@ class JsonSource:
 
     Args:
         products: in any order, with distinct ids.
-        caching: the headers of every answer.
-        name: what `X-Data-Source` says.
+        caching: the headers of every answer; the source has the name that they give.
     """
 
-    def __init__(
-        self, products: Sequence[Product], *, caching: Caching, max_unpaginated: int, name: str = "json"
-    ) -> None:
-        self.name = name
+    def __init__(self, products: Sequence[Product], *, caching: Caching, max_unpaginated: int) -> None:
+        self.name = caching.source
         self._caching = caching
         self._max_unpaginated = max_unpaginated
         self._cache = AnswerCache(max_bytes=CACHE_BYTES)
@@ -128,9 +125,8 @@ class DatabaseSource:
     Raises (all methods): what `chassis.database.Database` raises.
     """
 
-    name = "db"
-
     def __init__(self, repository: ProductRepository, *, caching: Caching, max_unpaginated: int) -> None:
+        self.name = caching.source
         self._repository = repository
         self._caching = caching
         self._max_unpaginated = max_unpaginated
@@ -245,10 +241,7 @@ def _nobody() -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """The class name of what is behind `error`: the driver's own exception, if one of its public ones is there."""
-    name = type(error).__name__
+    """The class name of what is behind `error`: of the driver's exception, if that was one."""
     while error.__cause__ is not None:
         error = error.__cause__
-        if not type(error).__name__.startswith("_"):
-            name = type(error).__name__
-    return name
+    return next(kind.__name__ for kind in type(error).__mro__ if not kind.__name__.startswith("_"))
