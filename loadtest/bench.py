@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -70,8 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
+    # As Ctrl-C does: whatever ends the bench, its servers end first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(options, console)
+    except KeyboardInterrupt:
+        console.print("bench: interrupted, nothing is written")
+        return 130
     except BenchError as error:
         console.print(f"bench: {error}", style="red", markup=False, highlight=False)
         return 2
