@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
 from flask import Flask, Response, request
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from chassis import context, logging
 from chassis.errors import BadRequest, NotFound, Problem
@@ -102,7 +102,7 @@ def _refuse_nul(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_refuse_nul)]
+Text = Annotated[str, AfterValidator(_refuse_nul), Field(json_schema_extra={"pattern": "^[^\\u0000]*$"})]
 """A string that PostgreSQL can store. Lone surrogates never get here: no parser of ours lets them in."""
 
 
@@ -169,6 +169,8 @@ def bad_input(error: ValidationError) -> BadRequest:
 def _message(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         return "is not a known field"
+    if kind in ("too_long", "too_short"):  # of a Text, which pydantic takes for a list
+        message = message.replace("Value should", "should").replace(" items after validation", " characters")
     return message.removeprefix("Value error, ").removeprefix("Input ").encode("ascii", "replace").decode()
 
 

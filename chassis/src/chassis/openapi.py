@@ -19,6 +19,9 @@ from chassis.errors import CONTENT_TYPE, title_of
 V = TypeVar("V", bound=Callable[..., Any])
 _ATTRIBUTE = "__operation__"
 _REF = "#/components/schemas/{model}"
+URI_TOO_LONG = 414
+"""Answered by the server (`chassis.worker`) wherever a path or a query may have any length, so documented there."""
+
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -244,7 +247,7 @@ def _operation(name: str, described: Operation, refs: Mapping[tuple[type, str], 
         result["requestBody"] = {"required": True, "content": {http.JSON: {"schema": schema}}}
     for status, answer in described.answers.items():
         result["responses"][str(status)] = _response(answer, refs)
-    for status in described.problems:
+    for status in (*described.problems, *((URI_TOO_LONG,) if described.query or described.path else ())):
         headers = {"Retry-After": "seconds after which to try again"} if status == 503 else {}
         problem = Answer(text=title_of(status), model=ProblemBody, media=CONTENT_TYPE, headers=headers)
         result["responses"][str(status)] = _response(problem, refs)
