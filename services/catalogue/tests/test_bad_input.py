@@ -64,6 +64,11 @@ def test_a_bad_parameter_is_named(client: FlaskClient, query: str, field: str) -
     assert body["error"] == body["detail"]
 
 
+def test_too_long_a_text_says_how_long_it_may_be(client: FlaskClient) -> None:
+    """The limit is in the detail, in characters."""
+    assert "200 characters" in client.get(f"/api/products?q={'a' * 201}").get_json()["detail"]
+
+
 @pytest.mark.parametrize("query", ["q=%FF", "q=%ED%A0%80", "%FF=1", "&".join(f"a{n}=1" for n in range(60))])
 def test_a_query_string_that_is_no_text_is_400(client: FlaskClient, query: str) -> None:
     """Invalid UTF-8, a lone surrogate, more fields than anybody needs."""
