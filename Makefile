@@ -53,6 +53,7 @@ imports: setup
 text: setup
 	@$(PY) scripts/check_text.py
 	@$(PY) scripts/variables.py --check
+	@$(PY) scripts/figures.py --check
 
 ##@ Change
 
@@ -62,8 +63,9 @@ format: setup  ## Format the code and mend what can be mended by itself
 	@$(PY) -m ruff format
 
 .PHONY: docs
-docs: setup  ## Write the tables of variables in the READMEs and .env.example anew
+docs: setup  ## Write what the READMEs and .env.example take from the code and from the last bench anew
 	@$(PY) scripts/variables.py
+	@$(PY) scripts/figures.py
 
 # dev.txt first; the services take its versions, so that what is tested is what is shipped.
 COMPILE = sh scripts/uv.sh pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -64,6 +64,21 @@ def test_make_run(start_run: StartRun, tmp_path: Path) -> None:
     assert again.end(signal.SIGINT) == 0
 
 
+def test_the_readmes_requests(start_run: StartRun) -> None:
+    """Every request under "Try it" in the README is answered as it stands there, but for the port."""
+    require("curl")
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    block = readme.partition("## Try it")[2].partition("```sh\n")[2].partition("```")[0].replace("\\\n", " ")
+    commands = [line.partition("  #")[0] for line in block.splitlines() if line.startswith("curl")]
+    assert len(commands) >= 5
+    run = start_run().wait_ready()
+    for command in commands:
+        here = command.replace("http://127.0.0.1:8000", run.url).replace("curl ", "curl --fail -sS ", 1)
+        done = subprocess.run(["sh", "-c", here], capture_output=True, text=True, check=False, timeout=30)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert run.end() == 0
+
+
 def test_the_catalogue_from_its_database(start_run: StartRun) -> None:
     """`DATA_SOURCE=db make run` shows the same products, from PostgreSQL."""
     run = start_run(DATA_SOURCE="db").wait_ready()
