@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Self
 
 import pytest
 
-from chassis.testing import GunicornProcess, free_port
+from chassis.testing import GunicornProcess, free_port, wait_until
 
 Header = tuple[str, str]
 
@@ -25,7 +26,8 @@ class Wire:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.open = True
-        self._buffer = b""
+        self.idle = False
+        self._buffer = bytearray()
         sock.settimeout(10)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -47,21 +49,23 @@ class Wire:
         while mark not in self._buffer:
             if not self.more():
                 return None
-        found, _, self._buffer = self._buffer.partition(mark)
-        return found + mark
+        return self._take(self._buffer.index(mark) + len(mark))
 
     def exactly(self, count: int) -> bytes:
         """The next `count` bytes, fewer if the stream ends."""
         while len(self._buffer) < count and self.more():
             pass
-        data, self._buffer = self._buffer[:count], self._buffer[count:]
-        return data
+        return self._take(count)
 
     def rest(self) -> bytes:
         """All that comes until the stream ends."""
         while self.more():
             pass
-        data, self._buffer = self._buffer, b""
+        return self._take(len(self._buffer))
+
+    def _take(self, count: int) -> bytes:
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
         return data
 
     def chunked(self) -> bytes:
@@ -138,7 +142,7 @@ def read_message(wire: Wire, *, of_head: bool = False, body: bool = True) -> Mes
     if head is None:
         return None
     start, *lines = head[:-4].decode("latin-1").split("\r\n")
-    headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+    headers = [(name.lower(), value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines)]
     message = Message(start, headers, raw_head=head)
     if not body or of_head:
         return message
@@ -216,13 +220,18 @@ class Backend:
         self._handlers[path] = (handler, body)
         return path
 
+    @property
+    def open_connections(self) -> int:
+        """How many are open now."""
+        return len(self._wires)
+
     def seen_at(self, path: str) -> list[Message]:
         """The requests for `path`, in their order."""
         return [message for message in list(self.seen) if message.target.partition("?")[0] == path]
 
     def start(self) -> None:
         """Listen (again, on the same port)."""
-        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def stop(self) -> None:
@@ -236,10 +245,12 @@ class Backend:
                 wire.sock.shutdown(socket.SHUT_RDWR)
 
     def close_idle(self) -> None:
-        """Close every connection from this side, as a service does whose keep-alive time-out has passed."""
+        """Close the connections that wait for a second or later request, one at least, as a keep-alive time-out does."""
+        wait_until(lambda: any(wire.idle for wire in list(self._wires)))
         for wire in list(self._wires):
-            with contextlib.suppress(OSError):
-                wire.sock.shutdown(socket.SHUT_RDWR)
+            if wire.idle:
+                with contextlib.suppress(OSError):
+                    wire.sock.shutdown(socket.SHUT_RDWR)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -256,10 +267,12 @@ class Backend:
         try:
             while wire.open and (message := read_message(wire, body=False)) is not None:
                 handler, read_body = self._handlers.get(message.target.partition("?")[0], (echo, True))
+                wire.idle = False
                 if read_body:
                     message.body = read_body_of(wire, message)
                 self.seen.append(message)
                 handler(wire, message)
+                wire.idle = True
         except OSError:
             return
         finally:
@@ -312,6 +325,10 @@ class Gateway(GunicornProcess):
         """The value of a sample, named as in the exposition; 0 if it is not there."""
         text = self.ask("GET", "/metrics").body.decode()
         return next((float(found.rpartition(" ")[2]) for found in text.splitlines() if found.startswith(f"{line} ")), 0)
+
+    def wait_metric(self, line: str, value: float) -> None:
+        """Wait for a sample to have that value: a request is counted when its answer is already on its way."""
+        wait_until(lambda: self.metric(line) == value, timeout_s=5, what=f"{line} to be {value}")
 
 
 @pytest.fixture(scope="session")
@@ -366,4 +383,4 @@ def start_gateway(tmp_path: Path, backend: Backend) -> Iterator[Callable[..., Ga
 @pytest.fixture
 def path(request: pytest.FixtureRequest) -> str:
     """A path of the catalogue that no other test uses."""
-    return f"/api/products/{request.node.name.replace('[', '/').replace(']', '')}"
+    return f"/api/products/{request.function.__name__}/{zlib.crc32(request.node.name.encode()):x}"

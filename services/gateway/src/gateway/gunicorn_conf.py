@@ -2,8 +2,16 @@
 
 from chassis.gunicorn import configure
 from gateway.settings import GatewaySettings
+from gateway.worker import hold_stop_signals_over_fork
 
-globals().update(configure(GatewaySettings, service="gateway", worker_class="gateway.worker.EdgeWorker"))
+globals().update(
+    configure(
+        GatewaySettings,
+        service="gateway",
+        worker_class="gateway.worker.EdgeWorker",
+        before_start=lambda _settings: hold_stop_signals_over_fork(),
+    )
+)
 
 threads = 1  # the worker is one event loop
 asgi_loop = "uvloop"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from chassis.settings import CommaList, Group, ServiceSettings
 
+_PRINTABLE = re.compile(r"[!-~]+")
 PRIVATE_NETWORKS = ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 
 
@@ -23,7 +25,7 @@ def check_upstream_url(url: str) -> str:
     if (
         parts.scheme != "http"
         or not parts.hostname
-        or not url.isascii()
+        or not _PRINTABLE.fullmatch(url)
         or parts.username is not None
         or parts.path not in ("", "/")
         or parts.query

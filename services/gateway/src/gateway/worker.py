@@ -6,13 +6,16 @@ What the stock worker does otherwise (gunicorn 27.0.1) and an edge cannot have:
 - a number of thousands of digits in Content-Length ends the connection without an answer;
 - a client may take for ever over its first request head, over reading an answer, and open any number of connections;
 - it keeps an HTTP/1.0 connection open after an answer of unknown length, whose end such a client cannot see;
-- a graceful stop waits for idle keep-alive connections, up to a second to notice, and listens meanwhile.
+- a graceful stop waits for idle keep-alive connections, takes up to a second to begin, and listens meanwhile;
+- a SIGTERM that comes while a worker boots is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import socket
 from typing import Any
 
 import gunicorn.asgi.lifespan
@@ -40,6 +43,21 @@ _DETAILS = {
     503: "The gateway has too many connections",
 }
 _STATUSES = {414: 400, 501: 400, 426: 400}
+
+
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGQUIT})
+
+
+def hold_stop_signals_over_fork() -> None:
+    """For the master, once: a stop signal for a new worker waits until the worker can obey it.
+
+    Between fork and `init_signals` a worker has the master's handlers, which would swallow it; the master would wait
+    for the worker until its patience ends, and kill it.
+    """
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS),
+    )
 
 
 class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
@@ -99,6 +117,10 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
             return False
         return fed
 
+    def _will_close(self, request: Any, response_requires_close: bool) -> bool:
+        close: bool = super()._will_close(request, response_requires_close)
+        return close or self.worker.stopping
+
     def _is_websocket_upgrade(self, request: Any) -> bool:  # noqa: ARG002
         return False  # an upgrade that is not taken is an ordinary request (RFC 9110 section 7.8)
 
@@ -137,13 +159,27 @@ class EdgeWorker(ASGIWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.alive: bool  # until a signal says stop
+        self.alive: bool
         self.connections: set[EdgeProtocol] = set()
         self._stop = asyncio.Event()
 
+    def init_signals(self) -> None:
+        """Until the loop runs, plain handlers: uvloop forgets a signal that comes while the application is loaded."""
+        super().init_signals()
+        signal.signal(signal.SIGTERM, lambda *_: self.handle_exit_signal())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a signal has said stop.
+
+        Not the same as `alive`: gunicorn closes connections when that is false, also those whose last answer had
+        promised to keep them open.
+        """
+        return self._stop.is_set()
+
     def handle_exit_signal(self) -> None:
         """SIGTERM."""
-        super().handle_exit_signal()
         self._stop.set()
 
     def handle_quit_signal(self) -> None:
@@ -158,26 +194,29 @@ class EdgeWorker(ASGIWorker):  # type: ignore[misc]
         except Exception as error:
             self.log.exception("The application did not start")
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from error
+        self.loop.add_signal_handler(signal.SIGTERM, self.handle_exit_signal)
         for listener in self.sockets:
-            self.servers.append(await self.loop.create_server(lambda: EdgeProtocol(self), sock=listener.sock))
-        while self.alive:
+            self.servers.append(await self.loop.create_server(self._protocol, sock=listener.sock))
+        while not self.stopping:
             self.notify()
             if self.ppid != os.getppid():
                 self.log.info("The master is gone: stopping")
-                break
+                self._stop.set()
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._stop.wait()
             except TimeoutError:
                 continue
-        self.alive = False
         await self._shutdown()
 
+    def _protocol(self) -> EdgeProtocol:
+        return EdgeProtocol(self)
+
     async def _shutdown(self) -> None:
-        for server in self.servers:
-            server.close()
-        for listener in self.sockets:
-            listener.close()  # or the kernel would queue connections here that nobody accepts any more
+        for server, listener in zip(self.servers, self.sockets, strict=True):
+            with listener.sock.dup() as last:  # `close` closes the listener's own
+                server.close()
+                await self._accept_queued(last)
         if not self._quick_shutdown:
             now_s = self.loop.time()
             await self._wait_for_connections(now_s + min(LINGER_S, self.cfg.graceful_timeout))
@@ -186,7 +225,18 @@ class EdgeWorker(ASGIWorker):  # type: ignore[misc]
             await self._wait_for_connections(now_s + self.cfg.graceful_timeout)
             if self.connections:
                 self.log.warning("Closing %d connections with unanswered requests", len(self.connections))
+        self.alive = False
         await self.lifespan.shutdown()
+
+    async def _accept_queued(self, listener: socket.socket) -> None:
+        """Take what the kernel has queued: closing the last listener of all workers resets those connections."""
+        listener.setblocking(False)
+        while True:
+            try:
+                accepted, _ = listener.accept()
+            except OSError:
+                return
+            await self.loop.connect_accepted_socket(self._protocol, accepted)
 
     async def _wait_for_connections(self, until_s: float) -> None:
         while self.connections and self.loop.time() < until_s and not self._quick_shutdown:

@@ -1,0 +1,66 @@
+"""The gateway's settings: defaults, bad values, and a README that has them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chassis.settings import SettingsError, load, variables
+from gateway.settings import GatewaySettings
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_defaults() -> None:
+    """Section 1 and 2 of the contract: ports, ten seconds, 64 KiB; nobody is trusted."""
+    settings = load(GatewaySettings)
+    assert (settings.port, settings.catalogue_url, settings.user_url) == (
+        8000, "http://127.0.0.1:5000", "http://127.0.0.1:5001",
+    )  # fmt: skip
+    assert (settings.request_timeout_ms, settings.max_body_bytes) == (10_000, 65_536)
+    assert (settings.upstream.connect_timeout_ms, settings.upstream.idle_s) == (1000, 50)
+    assert settings.trusted_proxies == ()
+
+
+def test_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flat names there, groups in code."""
+    monkeypatch.setenv("USER_URL", "http://users:5001/")
+    monkeypatch.setenv("UPSTREAM_IDLE_S", "20")
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1")
+    settings = load(GatewaySettings)
+    assert settings.user_url == "http://users:5001"
+    assert settings.upstream.idle_s == 20
+    assert settings.trusted_proxies == ("10.0.0.0/8", "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CATALOGUE_URL", "https://shop"), ("CATALOGUE_URL", "shop:5000"), ("CATALOGUE_URL", "http://a/path"),
+        ("CATALOGUE_URL", "http://u:p@a"), ("CATALOGUE_URL", "http://a:99999"), ("CATALOGUE_URL", "http://"),
+        ("CATALOGUE_URL", "http://a?x"), ("CATALOGUE_URL", "http://bücher"), ("USER_URL", "http://a b"),
+        ("USER_URL", "http://a\r\nX: 1"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"), ("TRUSTED_PROXIES", "10.0.0.1/8"), ("INTERNAL_NETWORKS", "localhost"),
+        ("MAX_IN_FLIGHT", "0"), ("UPSTREAM_MAX_CONNECTIONS", "many"), ("UPSTREAM_IDLE_S", "0"),
+        ("CLIENT_HEAD_TIMEOUT_MS", "1"), ("PORT", "70000"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_stops_the_start_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """One line that names the variable and what it wants."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load(GatewaySettings)
+    assert str(caught.value).startswith(f"{name}: ")
+    assert "want " in str(caught.value)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_the_readme_has_every_variable() -> None:
+    """With its default."""
+    text = README.read_text("utf-8")
+    for variable in variables(GatewaySettings):
+        default = "" if variable.default is None else variable.default
+        rows = [line for line in text.splitlines() if line.startswith(f"| `{variable.name}` |")]
+        assert len(rows) == 1, variable.name
+        assert default in rows[0].split("|")[2], (variable.name, default)
