@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 MAX_QUERY_FIELDS = 50
+ENDPOINT = "chassis.endpoint"
+"""Where what answers without Flask writes the endpoint's name into the environ."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -37,7 +40,7 @@ class Observe:
     """
 
     def __init__(self, application: WSGIApplication, *, metrics: Metrics, timeout_ms: int) -> None:
-        self._application = application
+        self.application = application
         self._metrics = metrics
         self._timeout_ms = timeout_ms
 
@@ -56,13 +59,12 @@ class Observe:
             status_code = int(status[:3])
             # Flask keeps its request in the environ until it has answered; its rule is None where no route matched.
             rule = getattr(get("werkzeug.request"), "url_rule", None)
-            if rule is not None:
-                endpoint = rule.endpoint.rpartition(".")[2]
+            endpoint = rule.endpoint.rpartition(".")[2] if rule is not None else get(ENDPOINT, "unmatched")
             headers.append(("X-Request-ID", ctx.request_id))
             return start_response(status, headers, exc_info)
 
         try:
-            return self._application(environ, respond)
+            return self.application(environ, respond)
         finally:
             duration_s = time.perf_counter() - began_s
             method = environ["REQUEST_METHOD"]
@@ -144,6 +146,9 @@ def parse_body(model: type[M]) -> tuple[M, bytes]:
     if request.mimetype != JSON:
         raise Problem("The request body must be application/json", status=415)
     data = request.get_data(cache=False)
+    limit = request.max_content_length
+    if request.content_length is None and limit is not None and len(data) >= limit:
+        raise Problem("The request body is too large", status=413)  # werkzeug only cuts off what comes in chunks
     try:
         return model.model_validate_json(data), data
     except ValidationError as error:
