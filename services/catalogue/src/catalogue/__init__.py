@@ -12,7 +12,7 @@ from catalogue.answers import Caching
 from catalogue.home import HomePage
 from catalogue.products import read_file
 from catalogue.sources import DatabaseSource, FallbackSource, JsonSource
-from chassis import openapi, service
+from chassis import openapi, service, shortcut
 from chassis.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -40,8 +40,14 @@ def create_app(settings: Settings) -> Flask:
     telemetry.watch(chassis.metrics, source)
 
     # Then what answers with them.
+    files = assets.load()
     page = HomePage(source, facts=facts.gather(), version=settings.app_version)
-    endpoints.init_app(app, source=source, home_page=page, files=assets.load())
+    endpoints.init_app(app, source=source, home_page=page, files=files)
+
+    # Where the products cannot change and no answer depends on who asks, the fixed ones are given without Flask.
+    if isinstance(source, JsonSource) and not settings.cors_origins:
+        with app.app_context():
+            shortcut.init_app(app, endpoints.fixed(source=source, home_page=page, files=files))
 
     # Last the document, which describes all of the above.
     openapi.init_app(

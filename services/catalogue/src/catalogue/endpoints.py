@@ -6,13 +6,15 @@ from collections.abc import Mapping
 
 from flask import Flask, Response, request
 
+from catalogue.answers import PATH
 from catalogue.home import HTML, HomePage
 from catalogue.queries import EVERYTHING, query_of
 from catalogue.schemas import ProductBody, ProductParameters
-from catalogue.sources import Source
+from catalogue.sources import JsonSource, Source
 from chassis.errors import NotFound
 from chassis.http import Ready, parse_id, parse_query, send
 from chassis.openapi import Answer, operation
+from chassis.shortcut import Fixed
 
 _CACHING = {
     "ETag": "strong validator of this answer",
@@ -22,6 +24,16 @@ _CACHING = {
 _CONDITION = {"If-None-Match": "an ETag received before; 304 if it still is the answer's"}
 _NOT_MODIFIED = Answer(text="What the client has is still right", headers=_CACHING)
 _FILE_CACHING = {name: _CACHING[name] for name in ("ETag", "Cache-Control")}
+
+
+def fixed(*, source: JsonSource, home_page: HomePage, files: Mapping[str, Ready]) -> dict[str, Fixed]:
+    """What the endpoints below answer as long as the process lives, by path, if products come from memory."""
+    return {
+        "/": Fixed("home", home_page.answer()),
+        PATH: Fixed("get_products", source.products(EVERYTHING)),
+        **{f"{PATH}/{number}": Fixed("get_product", answer) for number, answer in source.by_id.items()},
+        **{f"/static/{name}": Fixed("static", answer) for name, answer in files.items()},
+    }
 
 
 def init_app(app: Flask, *, source: Source, home_page: HomePage, files: Mapping[str, Ready]) -> None:
@@ -42,7 +54,7 @@ def init_app(app: Flask, *, source: Source, home_page: HomePage, files: Mapping[
         """A page for people: the products with their pictures, and facts about the server."""
         return send(home_page.answer())
 
-    @app.get("/api/products")
+    @app.get(PATH)
     @operation(
         "Products",
         tag="products",
@@ -72,7 +84,7 @@ def init_app(app: Flask, *, source: Source, home_page: HomePage, files: Mapping[
         query = query_of(parse_query(ProductParameters)) if request.query_string else EVERYTHING
         return send(source.products(query))
 
-    @app.get("/api/products/<product_id>")
+    @app.get(f"{PATH}/<product_id>")
     @operation(
         "One product",
         tag="products",

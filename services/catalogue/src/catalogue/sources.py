@@ -59,7 +59,7 @@ class JsonSource:
         self._max_unpaginated = max_unpaginated
         self._cache = AnswerCache(max_bytes=CACHE_BYTES)
         self._entries = [_Entry(product) for product in sorted(products, key=lambda product: product.id)]
-        self._products = {entry.product.id: caching.product(entry.body) for entry in self._entries}
+        self.by_id = {entry.product.id: caching.product(entry.body) for entry in self._entries}
         self._everything = self._find(EVERYTHING)
 
     def products(self, query: ProductQuery) -> Ready:
@@ -72,7 +72,7 @@ class JsonSource:
         return answer
 
     def product(self, product_id: int) -> Ready | None:
-        return self._products.get(product_id)
+        return self.by_id.get(product_id)
 
     def count(self) -> int:
         return len(self._entries)
