@@ -50,8 +50,8 @@ def test_bad_bodies_are_400_and_name_the_field(client: FlaskClient, kind: str) -
     for method, path in (("POST", USERS), ("PUT", f"{USERS}/1"), ("PATCH", f"{USERS}/1")):
         answer = client.open(path, method=method, data=body, content_type="application/json")
         assert (answer.status_code, answer.content_type) == (400, "application/problem+json"), (method, answer.text)
-        assert field in {error["field"].partition(".")[0] for error in answer.json["errors"]}
-        assert answer.json["error"] == answer.json["detail"]
+        assert field in {error["field"].partition(".")[0] for error in answer.get_json()["errors"]}
+        assert answer.get_json()["error"] == answer.get_json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_json_with_a_charset_is_json(client: FlaskClient) -> None:
 def test_duplicate_keys_in_a_body_are_one_value(client: FlaskClient) -> None:
     """JSON leaves open which one; ours is the last, and it is checked like any other."""
     body = b'{"username":"x","username":"ada","email":"ada@example.com"}'
-    assert client.post(USERS, data=body, content_type="application/json").json["username"] == "ada"
+    assert client.post(USERS, data=body, content_type="application/json").get_json()["username"] == "ada"
 
 
 @pytest.fixture
@@ -153,13 +153,13 @@ def test_what_looks_like_sql_is_text(client: FlaskClient) -> None:
     """Quotes, percent signs and backslashes come back as they were sent."""
     name = "Robert'); DROP TABLE users;-- %s %(id)s \\ \" ${x} {0}"
     answer = client.post(USERS, json={**GOOD, "full_name": name})
-    assert answer.json["full_name"] == name
-    assert client.get(f"{USERS}?username=%27%20OR%201=1--").json["users"] == []
-    assert client.get(f"{USERS}?email=%25").json["users"] == []
+    assert answer.get_json()["full_name"] == name
+    assert client.get(f"{USERS}?username=%27%20OR%201=1--").get_json()["users"] == []
+    assert client.get(f"{USERS}?email=%25").get_json()["users"] == []
 
 
 def test_any_text_survives(client: FlaskClient) -> None:
     """Emoji, right-to-left, combining and control characters other than NUL."""
     name = "😀 مرحبا e\u0301 \u202e \t \u2028 \U0010ffff"
-    created = client.post(USERS, json={**GOOD, "full_name": name}).json
-    assert client.get(f"{USERS}/{created['id']}").json["full_name"] == name
+    created = client.post(USERS, json={**GOOD, "full_name": name}).get_json()
+    assert client.get(f"{USERS}/{created['id']}").get_json()["full_name"] == name

@@ -25,7 +25,7 @@ def get(client: FlaskClient, query: str = "") -> tuple[str, int]:
     """How the cache did, and the total of the page."""
     answer = client.get(f"/api/v1/users{query}")
     assert answer.status_code == 200, answer.text
-    return answer.headers["X-Cache"], answer.json["total"]
+    return answer.headers["X-Cache"], answer.get_json()["total"]
 
 
 def add(client: FlaskClient, name: str) -> None:
@@ -43,7 +43,9 @@ def settled(app: Flask) -> FlaskClient:
 
 def pages_of(app: Flask) -> Pages:
     """The cached pages of an application."""
-    return app.view_functions["list_users"].__self__._pages  # type: ignore[attr-defined,no-any-return]
+    pages = app.extensions["pages"]
+    assert isinstance(pages, Pages)
+    return pages
 
 
 @pytest.fixture

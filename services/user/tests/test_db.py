@@ -55,7 +55,7 @@ def test_seeded_users_can_be_read_at_once(run: Callable[..., str], make_app: Mak
     """With total and pages; and a seeded name cannot be taken again."""
     run("seed", "--count", "120")
     client = make_app(DATABASE_URL=database_url).test_client()
-    assert client.get("/api/v1/users?page=3").json["total"] == 120
+    assert client.get("/api/v1/users?page=3").get_json()["total"] == 120
     taken = {"username": "user-00000001", "email": "new@example.com"}
     assert client.post("/api/v1/users", json=taken).status_code == 409
 

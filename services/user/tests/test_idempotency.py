@@ -72,7 +72,7 @@ def test_a_key_is_1_to_255_visible_ascii_characters(client: FlaskClient) -> None
     for bad in ("", "a b", "k\u00e9", "a" * 256, "tab\tbed"):
         answer = post(client, bad)
         assert answer.status_code == 400, bad
-        assert answer.json["errors"][0]["field"] == "Idempotency-Key"
+        assert answer.get_json()["errors"][0]["field"] == "Idempotency-Key"
     assert post(client, "~" * 255).status_code == 201
 
 

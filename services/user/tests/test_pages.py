@@ -30,6 +30,11 @@ def fill(sql: Sql, count: int) -> None:
     )
 
 
+def one(cursor: Any) -> int:
+    """The only value of the only row."""
+    return int(cursor.fetchone()[0])
+
+
 def links(answer: Any) -> dict[str, str]:
     """rel → address."""
     return {rel: address for address, rel in re.findall(r'<([^>]+)>; rel="(\w+)"', answer.headers["Link"])}
@@ -40,7 +45,7 @@ def walk(client: FlaskClient, address: str = "/api/v1/users?after=0&per_page=7")
     while True:
         answer = client.get(address)
         assert answer.status_code == 200, answer.text
-        yield answer.json["users"]
+        yield answer.get_json()["users"]
         if "next" not in links(answer):
             return
         address = links(answer)["next"]
@@ -50,7 +55,12 @@ def test_an_empty_table_is_one_empty_page(client: FlaskClient) -> None:
     """By number and by `after`; there is no next page."""
     for query in ("", "?after=0"):
         answer = client.get(f"/api/v1/users{query}")
-        assert (answer.status_code, answer.json["users"], answer.json["total"], answer.json["pages"]) == (200, [], 0, 0)
+        assert (
+            answer.status_code,
+            answer.get_json()["users"],
+            answer.get_json()["total"],
+            answer.get_json()["pages"],
+        ) == (200, [], 0, 0)
         assert set(links(answer)) == {"first"}
 
 
@@ -68,7 +78,7 @@ def test_a_page_is_fifty_users_by_id_unless_told_otherwise(client: FlaskClient, 
         ("?page=40&per_page=3", 40, 3, 118, 3),
         ("?page=120&per_page=1", 120, 1, 120, 1),
     ):
-        body = client.get(f"/api/v1/users{query}").json
+        body = client.get(f"/api/v1/users{query}").get_json()
         assert (body["page"], body["per_page"], body["total"], body["pages"]) == (
             page,
             per_page,
@@ -84,7 +94,7 @@ def test_a_page_by_after_has_no_number(client: FlaskClient, sql: Sql, query: str
     """It begins behind the id, which need not exist, and has everything else of a page."""
     fill(sql, 120)
     sql("DELETE FROM users WHERE id BETWEEN 30 AND 45")
-    body = client.get(f"/api/v1/users{query}").json
+    body = client.get(f"/api/v1/users{query}").get_json()
     assert [user["id"] for user in body["users"]] == list(range(46, 96))
     assert (body["page"], body["per_page"], body["total"], body["pages"]) == (None, 50, 104, 3)
 
@@ -103,8 +113,8 @@ def test_bad_parameters_are_400_and_named(client: FlaskClient) -> None:
         answer = client.get(f"/api/v1/users?{query}")
         assert answer.status_code == 400, query
         assert answer.content_type == "application/problem+json"
-        assert answer.json["errors"][0]["field"] == field, query
-        assert answer.json["error"].startswith(field)
+        assert answer.get_json()["errors"][0]["field"] == field, query
+        assert answer.get_json()["error"].startswith(field)
 
 
 def test_numbered_pages_end_100_000_users_deep(client: FlaskClient) -> None:
@@ -112,7 +122,7 @@ def test_numbered_pages_end_100_000_users_deep(client: FlaskClient) -> None:
     for query in ("page=1001&per_page=100", "page=2001", "page=100001&per_page=1"):
         answer = client.get(f"/api/v1/users?{query}")
         assert answer.status_code == 400
-        assert "after" in answer.json["detail"]
+        assert "after" in answer.get_json()["detail"]
     for query in ("page=1000&per_page=100", "page=2000", "page=100000&per_page=1"):
         assert client.get(f"/api/v1/users?{query}").status_code == 200
 
@@ -146,7 +156,7 @@ def test_a_walk_waits_for_an_insert_in_flight(client: FlaskClient, sql: Sql, dat
     fill(sql, 3)
     with closing(psycopg2.connect(database_url)) as slow, slow.cursor() as cursor:
         cursor.execute(INSERT, ("slow", "slow"))
-        late = cursor.fetchone()[0]
+        late = one(cursor)
         early = sql(INSERT, "quick", "quick")[0][0]
         assert late < early
         committing = threading.Timer(0.3, slow.commit)
@@ -165,7 +175,7 @@ def test_an_insert_that_hangs_holds_nobody_up_twice(
         cursor.execute(INSERT, ("forgotten", "forgotten"))
         for name in ("one", "two"):
             client.post("/api/v1/users", json={"username": name, "email": f"{name}@example.com"})
-            assert [user["username"] for user in client.get("/api/v1/users?after=0").json["users"]][-1] == name
+            assert [user["username"] for user in client.get("/api/v1/users?after=0").get_json()["users"]][-1] == name
 
 
 def test_an_undone_insert_is_not_waited_for(client: FlaskClient, sql: Sql) -> None:
@@ -194,7 +204,7 @@ def test_a_walk_neither_skips_nor_repeats_while_others_insert_and_delete(
             while not stop.is_set():
                 name = f"w{writer}-{len(committed)}-{chance.random()}"
                 cursor.execute(INSERT, (name, name))
-                new = cursor.fetchone()[0]
+                new = one(cursor)
                 stop.wait(chance.uniform(0, 0.02))  # other ids are given out and committed meanwhile
                 connection.commit()
                 committed.append(new)
@@ -221,10 +231,10 @@ def test_a_walk_neither_skips_nor_repeats_while_others_insert_and_delete(
 def test_totals_stay_exact_above_100_000_users(client: FlaskClient, sql: Sql) -> None:
     """The count is kept, not estimated, so nothing says that it is an estimate; deep pages are at hand."""
     fill(sql, 100_250)
-    body = client.get("/api/v1/users?page=1000&per_page=100").json
+    body = client.get("/api/v1/users?page=1000&per_page=100").get_json()
     assert (body["total"], len(body["users"])) == (100_250, 100)
     assert "total_is_estimate" not in body
-    following = client.get("/api/v1/users?per_page=100&after=100000").json
+    following = client.get("/api/v1/users?per_page=100&after=100000").get_json()
     assert [user["id"] for user in following["users"]] == list(range(100_001, 100_101))
 
 

@@ -51,6 +51,7 @@ def create_app(settings: Settings) -> Flask:
         return body, rendering.page_link(rows, wanted)
 
     pages = Pages(cache, generation, make=make_page, ttl_s=settings.user_cache_ttl_seconds)
+    app.extensions["pages"] = pages
     Endpoints(users=users, pages=pages, idempotency=idempotency, cache=cache, announce=generation.announce).init_app(
         app
     )
