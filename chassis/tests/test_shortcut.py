@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from chassis import http, shortcut
 from chassis.http import ready, send
 from chassis.metrics import Metrics
-from chassis.shortcut import Fixed
+from chassis.shortcut import AtHand, fixed
 
 ANSWER = ready(b'{"a":1}', ("Cache-Control", "public"))
 
@@ -25,7 +25,9 @@ def app() -> Flask:
 
     made.add_url_rule("/fixed", "fixed", view)
     made.add_url_rule("/flask", "flask", view)
-    shortcut.init_app(made, {"/fixed": Fixed("fixed", ANSWER)})
+    made.add_url_rule("/asked", "asked", lambda: Response("from Flask"))
+    answers = {"/fixed": fixed("fixed", ANSWER), "/asked": AtHand("asked", {"a=1": ANSWER}.get)}
+    shortcut.init_app(made, answers)
     return made
 
 
@@ -52,6 +54,12 @@ def test_anything_else_goes_on_to_flask(client: FlaskClient) -> None:
     assert client.post("/fixed").status_code == 405
     assert client.get("/fixed?a=1").status_code == 200
     assert client.get("/fixed/").status_code == 404
+
+
+def test_an_answer_may_depend_on_the_query_string(client: FlaskClient) -> None:
+    """What is at hand for this query string is given, the rest is the view's."""
+    assert client.get("/asked?a=1").data == ANSWER.body
+    assert client.get("/asked?a=2").data == b"from Flask"
 
 
 def test_requests_are_counted_under_the_endpoints_name(client: FlaskClient) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +23,17 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _access = logging.getLogger("access")
 
 
+class _RequestLines:
+    """How request lines are written: by this formatter, straight to stdout (a LogRecord costs twice the line itself),
+    or, while it is None, as records of the logger `access`.
+    """
+
+    formatter: JsonFormatter | None = None
+
+
+_requests = _RequestLines()
+
+
 def _redact(line: str) -> str:
     """Put `***` for credentials in URLs and for e-mail addresses. The `@` test keeps the usual line free of cost."""
     return _SECRET.sub("***", line) if "@" in line else line
@@ -35,24 +48,25 @@ class JsonFormatter(OrjsonFormatter):
         self._version = version
 
     def format(self, record: logging.LogRecord) -> str:
+        extra: dict[str, Any] = merge_record_extra(record, {}, reserved=self.reserved_attrs)
+        if record.exc_info:
+            extra["exc_info"] = self.formatException(record.exc_info)
+        return self.line(record.created, record.levelname, record.name, record.getMessage(), extra)
+
+    def line(self, created_s: float, level: str, logger: str, message: str, extra: dict[str, Any]) -> str:
+        """The line of a record made at `created_s` (Unix time), with the ids of the request in hand."""
         request = context.current()
-        line: dict[str, Any] = {
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
+        line = {
+            "timestamp": datetime.fromtimestamp(created_s, UTC).isoformat(timespec="milliseconds"),
+            "level": level,
+            "logger": logger,
+            "message": message,
             "service": self._service,
             "version": self._version,
             "request_id": request.request_id if request else None,
             "trace_id": request.trace_id if request else None,
+            **extra,
         }
-        fields = record.__dict__.get("fields")
-        if fields is not None:  # a request line: its fields are known, so nothing is searched for
-            line.update(fields)
-        else:
-            merge_record_extra(record, line, reserved=self.reserved_attrs)
-        if record.exc_info:
-            line["exc_info"] = self.formatException(record.exc_info)
         text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
         if not text.isascii():  # JSON need not escape these, terminals and line readers act on them
             text = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
@@ -73,16 +87,20 @@ class TextFormatter(logging.Formatter):
         return _redact(super().format(record))
 
 
+def write_line(line: str) -> None:
+    """Put a line on stdout. If nobody reads it any more, it is lost: a service does not die of that."""
+    data = line.encode("utf-8", "backslashreplace") + b"\n"
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(1, data) :]
+
+
 class StdoutHandler(logging.Handler):
     """Writes each line with one system call, so that lines of several workers never mix."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            data = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
-            while data:
-                data = data[os.write(1, data) :]
-        except OSError:
-            return  # nobody reads stdout any more; a service does not die of that
+            write_line(self.format(record))
         except Exception:  # noqa: BLE001 - as the standard library's handlers do: a log call never raises
             self.handleError(record)
 
@@ -92,7 +110,9 @@ def configure(*, service: str, version: str, level: str = "INFO", log_format: st
     # Nobody prints these, and looking them up is a third of the cost of a record (logging HOWTO, "Optimization").
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = StdoutHandler()
-    handler.setFormatter(TextFormatter() if log_format == "text" else JsonFormatter(service=service, version=version))
+    json_formatter = None if log_format == "text" else JsonFormatter(service=service, version=version)
+    handler.setFormatter(json_formatter or TextFormatter())
+    _requests.formatter = json_formatter
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -109,8 +129,8 @@ def access(
     level = logging.DEBUG if quiet else logging.INFO
     if not _access.isEnabledFor(level):
         return
-    record = logging.LogRecord(_access.name, level, "", 0, '"%s %s %s" %d', (method, path, protocol, status), None)
-    record.fields = {
+    message = f'"{method} {path} {protocol}" {status}'
+    fields = {
         "method": method,
         "path": path,
         "route": route,
@@ -118,4 +138,8 @@ def access(
         "duration_ms": round(duration_s * 1000, 3),
         "remote_addr": remote_addr,
     }
-    _access.handle(record)
+    if _requests.formatter is not None:
+        line = _requests.formatter.line(time.time(), logging.getLevelName(level), _access.name, message, fields)
+        write_line(line)
+    else:
+        _access.log(level, "%s", message, extra=fields)

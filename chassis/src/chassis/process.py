@@ -19,7 +19,9 @@ MASTER_PID_VARIABLE = "CHASSIS_MASTER_PID"
 class Usage:
     """Sums over the processes; `start_time_s` (Unix time) is the master's.
 
-    `resident_bytes` counts a page that the master and its workers share once, as a container's limit does.
+    `resident_bytes` counts what the master and its workers share once, as a container's limit does: of anonymous pages
+    each process' proportional part, of pages of files (`file_bytes`) the most that one of them has. Proportional parts
+    of file pages would shrink whenever an unrelated Python program starts.
     """
 
     cpu_s: float = 0.0
@@ -28,6 +30,7 @@ class Usage:
     open_fds: int = 0
     max_fds: int = 0
     start_time_s: float = 0.0
+    file_bytes: int = 0
 
 
 def tree_usage() -> Usage:
@@ -58,22 +61,25 @@ def _add(usage: Usage, pid: int, *, is_root: bool) -> None:
     stat = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     usage.cpu_s += sum(map(int, stat[11 : 15 if is_root else 13])) / _TICKS_PER_S
     usage.virtual_bytes += int(stat[20])
-    usage.resident_bytes += _proportional_bytes(pid) or int(stat[21]) * _PAGE_BYTES
+    anonymous, of_files = _resident_bytes(pid) or (int(stat[21]) * _PAGE_BYTES, 0)
+    usage.resident_bytes += anonymous + max(0, of_files - usage.file_bytes)
+    usage.file_bytes = max(usage.file_bytes, of_files)
     usage.open_fds += sum(1 for _ in (_PROC / str(pid) / "fd").iterdir())
     usage.max_fds += resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if is_root:
         usage.start_time_s = _boot_time_s() + int(stat[19]) / _TICKS_PER_S
 
 
-def _proportional_bytes(pid: int) -> int:
-    """Resident memory in which a page that n processes share counts 1/n; 0 where the kernel does not tell."""
+def _resident_bytes(pid: int) -> tuple[int, int] | None:
+    """Resident anonymous bytes (a page that n processes share counts 1/n) and file bytes; None: the kernel is mute."""
     try:
-        for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+        text = (_PROC / str(pid) / "smaps_rollup").read_text()
     except OSError:
-        pass
-    return 0
+        return None
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()[1:]}
+    if "Pss_Anon" not in kib:
+        return None
+    return (kib["Pss_Anon"] + kib["Pss_Shmem"]) * 1024, (kib["Rss"] - kib["Anonymous"]) * 1024
 
 
 def _boot_time_s() -> float:

@@ -14,7 +14,8 @@ from catalogue.sources import JsonSource, Source
 from chassis.errors import NotFound
 from chassis.http import Ready, parse_id, parse_query, send
 from chassis.openapi import Answer, operation
-from chassis.shortcut import Fixed
+from chassis.shortcut import AtHand
+from chassis.shortcut import fixed as at_hand
 
 _CACHING = {
     "ETag": "strong validator of this answer",
@@ -26,13 +27,13 @@ _NOT_MODIFIED = Answer(text="What the client has is still right", headers=_CACHI
 _FILE_CACHING = {name: _CACHING[name] for name in ("ETag", "Cache-Control")}
 
 
-def fixed(*, source: JsonSource, home_page: HomePage, files: Mapping[str, Ready]) -> dict[str, Fixed]:
+def fixed(*, source: JsonSource, home_page: HomePage, files: Mapping[str, Ready]) -> dict[str, AtHand]:
     """What the endpoints below answer as long as the process lives, by path, if products come from memory."""
     return {
-        "/": Fixed("home", home_page.answer()),
-        PATH: Fixed("get_products", source.products(EVERYTHING)),
-        **{f"{PATH}/{number}": Fixed("get_product", answer) for number, answer in source.by_id.items()},
-        **{f"/static/{name}": Fixed("static", answer) for name, answer in files.items()},
+        "/": at_hand("home", home_page.answer()),
+        PATH: at_hand("get_products", source.products(EVERYTHING)),
+        **{f"{PATH}/{number}": at_hand("get_product", answer) for number, answer in source.by_id.items()},
+        **{f"/static/{name}": at_hand("static", answer) for name, answer in files.items()},
     }
 
 
