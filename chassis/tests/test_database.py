@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -231,6 +233,26 @@ def test_a_client_in_a_hurry_does_not_make_the_server_a_lost_one(
     assert not store.is_open
     wire.heal()
     assert store.fetch("SELECT 1") == [(1,)]
+
+
+def test_one_stuck_connection_does_not_make_the_server_a_lost_one(
+    make_database: MakeDatabase, database_url: str
+) -> None:
+    """A call that times out while others are answered is one failed call: the others go on."""
+    store = make_database(database_url, operation_timeout_ms=400, pool_size=2)
+    ((pid,),) = store.fetch("SELECT pg_backend_pid()")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            stuck = executor.submit(store.fetch, "SELECT 1")
+            while not stuck.done():
+                assert store.fetch("SELECT 2") == [(2,)]
+            with pytest.raises(DatabaseUnavailable):
+                stuck.result()
+        assert not store.is_open
+        assert store.fetch("SELECT 2") == [(2,)]
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_slow_statement_is_cancelled_by_the_server(make_database: MakeDatabase, database_url: str) -> None:

@@ -126,6 +126,7 @@ class Database:
         self._application = application
         self._limit_s = settings.operation_timeout_ms / 1000
         self._statement_limit_ms = max(1, settings.operation_timeout_ms - 2 * CANCEL_MARGIN_MS)
+        self._answered_s = 0.0
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._health_lock = threading.Lock()
@@ -247,7 +248,8 @@ class Database:
         if not self._breaker.allow():
             raise DatabaseUnavailable("The database cannot be reached")
         with bounded(self._limit_s) as deadline_s:
-            if time.monotonic() >= deadline_s:
+            began_s = time.monotonic()
+            if began_s >= deadline_s:
                 raise _out_of_time(deadline_s)
             tries_left = 0 if self._breaker.is_open else RETRIES  # a probe is one try
             while True:
@@ -261,18 +263,24 @@ class Database:
                     out_of_time = isinstance(error, _TimedOut) or time.monotonic() + wait_s >= deadline_s
                     if lost_write or out_of_time or tries_left == 0:
                         failure = _failure_of(error, deadline_s)
-                        # One lost connection is no lost server, and neither is a client in a hurry.
-                        if isinstance(failure, Unavailable) and (not lost_write or isinstance(error, _TimedOut)):
+                        # One lost connection is no lost server, and neither is a client in a hurry, nor one unlucky
+                        # call on a busy machine while the server answers others.
+                        its_end = not lost_write or isinstance(error, _TimedOut)
+                        if isinstance(failure, Unavailable) and its_end and self._answered_s < began_s:
                             self._breaker.failure()
                         raise failure from error
                     tries_left -= 1
                     time.sleep(wait_s)
                 except psycopg2.Error:
-                    self._breaker.success()  # the server answered; what it said is the caller's matter
+                    self._answered()  # what it said is the caller's matter
                     raise
                 else:
-                    self._breaker.success()
+                    self._answered()
                     return result
+
+    def _answered(self) -> None:
+        self._answered_s = time.monotonic()
+        self._breaker.success()
 
     def _log_change(self, is_open: bool) -> None:
         if is_open:
