@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -228,6 +230,37 @@ def test_a_wire_that_swallows_everything(
     assert slowest_s(service) < LIMIT_S + BUSY_MACHINE_S
     assert_fallen_back(service, "TimeoutError")
     proxy.heal()
+    assert_recovers(service, time.monotonic())
+
+
+def test_one_stuck_connection_is_no_lost_database(catalogue: StartCatalogue, postgres: PostgresServer) -> None:
+    """The request that meets it is answered from the file; all others, and the state, stay with the database."""
+    service = catalogue(DATA_SOURCE="db", DATABASE_URL=postgres.url, WEB_CONCURRENCY="1")
+    wait_until(lambda: all_workers_read_from(service, "db"))
+    with Load(service) as load, closing(psycopg2.connect(postgres.url)) as connection, connection.cursor() as cursor:
+        wait_until(lambda: len(load.answers) > 50)
+        cursor.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'catalogue' LIMIT 1")
+        pid = cursor.fetchall()[0][0]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: gauge(service, "catalogue_fallback_answers_total") >= 1)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert {answer.status for answer in load.answers} == {200}
+    assert slowest_s(service) < LIMIT_S + BUSY_MACHINE_S
+    assert all_workers_read_from(service, "db")
+    assert logged(service, "Falling back to JSON data source") == []
+
+
+def test_a_locked_table_is_as_good_as_lost(service: GunicornProcess, postgres: PostgresServer) -> None:
+    """The server is well but the products cannot be read: the file answers until they can."""
+    with closing(psycopg2.connect(postgres.url)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE products IN ACCESS EXCLUSIVE MODE")
+        answers = [get(service) for _ in range(5)]
+        assert [(answer.status, answer.source) for answer in answers] == [(200, "json-fallback")] * 5
+        wait_until(lambda: all_workers_read_from(service, "json-fallback"))
+        wait_until(lambda: get(service, "/health").body["status"] == "degraded")
+    assert slowest_s(service) < LIMIT_S + BUSY_MACHINE_S
     assert_recovers(service, time.monotonic())
 
 

@@ -89,6 +89,9 @@ def _fallback_source(settings: Settings, chassis: service.Chassis) -> FallbackSo
             max_unpaginated=most,
         ),
         errors=(Unavailable, psycopg2.Error),
+        count_fallback=chassis.metrics.counter(
+            "catalogue_fallback_answers_total", "Reads that the JSON file answered instead of the database"
+        ).inc,
     )
     source.probe()
     chassis.lifecycle.on_stop(database.close)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -151,12 +152,14 @@ class DatabaseSource:
 class FallbackSource:
     """The database as long as it answers, else the JSON file.
 
-    One failed request is enough to leave the database alone; from then on requests do not wait for it at all.
-    `probe`, called once a second by a background thread, finds out when it is back, and also notices a loss when
-    nobody asks for products.
+    Every request that the database fails is answered from the file. When it fails one and has answered none since
+    that one began, it is lost: from then on requests do not wait for it at all. A busy machine, where one call in a
+    thousand takes too long, is not taken for that. `probe`, called once a second by a background thread, finds out
+    when the database is back, and notices a loss when nobody asks for products.
 
     Args:
         errors: the exceptions that mean that the database failed. A request's own deadline is none of them.
+        count_fallback: called for each read that the file answers.
     """
 
     def __init__(
@@ -165,14 +168,17 @@ class FallbackSource:
         database: DatabaseSource,
         fallback: JsonSource,
         errors: tuple[type[Exception], ...],
+        count_fallback: Callable[[], None],
     ) -> None:
         self._database = database
         self._fallback = fallback
         self._errors = errors
+        self._count_fallback = count_fallback
         self._tell: Callable[[], None] = _nobody
         self._lock = threading.Lock()
         self._error: str | None = None
         self._announced = False
+        self._answered_s = 0.0
 
     @property
     def name(self) -> str:
@@ -180,7 +186,7 @@ class FallbackSource:
 
     @property
     def error(self) -> str | None:
-        """The class name of what the database failed with, None while it is used."""
+        """The class name of what the database was lost with, None while it is used."""
         return self._error
 
     def products(self, query: ProductQuery) -> Ready:
@@ -194,11 +200,14 @@ class FallbackSource:
 
     def probe(self) -> None:
         """Ask the database whether it serves, and switch accordingly. Never raises what is in `errors`."""
+        began_s = time.monotonic()
         try:
             self._database.probe()
         except self._errors as error:
-            self._failed(error)
+            if self._answered_s < began_s:
+                self._failed(_cause(error))
         else:
+            self._answered_s = time.monotonic()
             self._recovered()
 
     def on_change(self, callback: Callable[[], None]) -> None:
@@ -207,20 +216,27 @@ class FallbackSource:
 
     def _ask(self, question: Callable[[Source], T]) -> T:
         if self._error is None:
+            began_s = time.monotonic()
             try:
-                return question(self._database)
+                answer = question(self._database)
             except self._errors as error:
-                self._failed(error)
+                cause = _cause(error)
+                # A statement that was cancelled in good order is a slow one; the next may well be quick.
+                if self._answered_s < began_s and cause != "QueryCanceled":
+                    self._failed(cause)
+            else:
+                self._answered_s = time.monotonic()
+                return answer
+        self._count_fallback()
         return question(self._fallback)
 
-    def _failed(self, error: Exception) -> None:
-        name = _cause(error)
+    def _failed(self, error: str) -> None:
         with self._lock:
             changed = self._error is None
-            self._error = name
+            self._error = error
             self._announced = True
         if changed:
-            log.error("Database error: %s", name)
+            log.error("Database error: %s", error)
             log.info("Falling back to JSON data source")
             self._tell()
 
