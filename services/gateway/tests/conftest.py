@@ -245,7 +245,7 @@ class Backend:
                 wire.sock.shutdown(socket.SHUT_RDWR)
 
     def close_idle(self) -> None:
-        """Close the connections that wait for a second or later request, one at least, as a keep-alive time-out does."""
+        """Close the connections that wait for another request, one at least, as a keep-alive time-out does."""
         wait_until(lambda: any(wire.idle for wire in list(self._wires)))
         for wire in list(self._wires):
             if wire.idle:

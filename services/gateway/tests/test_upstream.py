@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chassis.testing import free_port, wait_until
-from gateway.edge import connection as connection_module
-from gateway.edge.connection import BadResponse, Connection, ConnectionDied, Exchange, OutOfTime
+from gateway.edge.connection import HIGH_WATER_BYTES, Connection
+from gateway.edge.exchange import BadResponse, ConnectionDied, Exchange, OutOfTime
 from gateway.edge.upstream import Limits, Saturated, Unreachable, Upstream
 
 if TYPE_CHECKING:
@@ -392,7 +392,7 @@ def test_a_large_answer_waits_for_its_reader(backend: Backend) -> None:
             await exchange.head()
             await asyncio.sleep(0.5)
             held = sum(map(len, exchange.pieces))
-            assert held < 2 * connection_module.HIGH_WATER_BYTES
+            assert held < 2 * HIGH_WATER_BYTES
             assert sent < size / 2
             received = 0
             while piece := await exchange.read():

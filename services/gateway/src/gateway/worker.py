@@ -7,7 +7,8 @@ What the stock worker does otherwise (gunicorn 27.0.1) and an edge cannot have:
 - a client may take for ever over its first request head, over reading an answer, and open any number of connections;
 - it keeps an HTTP/1.0 connection open after an answer of unknown length, whose end such a client cannot see;
 - a graceful stop waits for idle keep-alive connections, takes up to a second to begin, and listens meanwhile;
-- a SIGTERM that comes while a worker boots is lost.
+- a SIGTERM that comes while a worker boots is lost;
+- it listens again with asyncio's own backlog of 100 instead of the configured one.
 """
 
 from __future__ import annotations
@@ -196,7 +197,9 @@ class EdgeWorker(ASGIWorker):  # type: ignore[misc]
             raise SystemExit(Arbiter.WORKER_BOOT_ERROR) from error
         self.loop.add_signal_handler(signal.SIGTERM, self.handle_exit_signal)
         for listener in self.sockets:
-            self.servers.append(await self.loop.create_server(self._protocol, sock=listener.sock))
+            self.servers.append(
+                await self.loop.create_server(self._protocol, sock=listener.sock, backlog=self.cfg.backlog)
+            )
         while not self.stopping:
             self.notify()
             if self.ppid != os.getppid():

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from chassis.errors import BadRequest, Problem
-from gateway.edge.connection import Exchange, UpstreamError
+from gateway.edge.exchange import Exchange, UpstreamError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

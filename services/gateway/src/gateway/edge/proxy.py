@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chassis.errors import DeadlineExceeded, Problem, Unavailable
 from gateway.edge.body import BodyRefused, Send, chunk
-from gateway.edge.connection import ConnectionDied, Exchange, OutOfTime, UpstreamError
+from gateway.edge.exchange import ConnectionDied, Exchange, OutOfTime, UpstreamError
 from gateway.edge.headers import Header, Peers, response_headers
 
 if TYPE_CHECKING:

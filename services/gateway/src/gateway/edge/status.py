@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from chassis.health import Result
-from gateway.edge.connection import UpstreamError
+from gateway.edge.exchange import UpstreamError
 from gateway.edge.upstream import Upstream
 
 State = Literal["up", "down"]

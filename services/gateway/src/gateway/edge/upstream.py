@@ -8,7 +8,8 @@ import select
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gateway.edge.connection import Connection, OutOfTime, UpstreamError
+from gateway.edge.connection import Connection
+from gateway.edge.exchange import OutOfTime, UpstreamError
 
 log = logging.getLogger(__name__)
 
