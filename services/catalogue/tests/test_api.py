@@ -162,7 +162,7 @@ def test_the_etag_changes_with_the_products(db_client: FlaskClient, database_url
 
 def test_the_source_is_named(client: FlaskClient, db_client: FlaskClient) -> None:
     """X-Data-Source says where the products came from."""
-    for path in ("/", "/api/products", "/api/products?page=1", "/api/products/1"):
+    for path in ("/", "/api/products", "/api/products?page=1", "/api/products/1", "/api/products/999"):
         assert client.get(path).headers["X-Data-Source"] == "json"
         assert db_client.get(path).headers["X-Data-Source"] == "db"
 

@@ -99,7 +99,8 @@ def init_app(app: Flask, *, source: Source, home_page: HomePage, files: Mapping[
         answer = source.product(parse_id(product_id, what="product"))
         if answer is None:
             # Nobody may keep this answer: while the database is lost, the product may only be missing from the file.
-            raise NotFound("There is no such product", headers={"Cache-Control": "no-store"})
+            headers = {"Cache-Control": "no-store", "X-Data-Source": source.name}
+            raise NotFound("There is no such product", headers=headers)
         return send(answer)
 
     @app.get("/static/<path:filename>", endpoint="static")
