@@ -36,7 +36,8 @@ class Cache:
     """
 
     def __init__(self, settings: RedisSettings, *, metrics: Metrics) -> None:
-        self._requests = metrics.counter("cache_requests_total", "Cache look-ups by result", ("result",))
+        requests = metrics.counter("cache_requests_total", "Cache look-ups by result", ("result",))
+        self._requests = {result: requests.labels(result) for result in ("hit", "miss", "bypass")}
         self._connected = metrics.gauge(
             "cache_connected", "Whether the cache answers (1) or not (0)", over_workers="livemin"
         )
@@ -109,7 +110,7 @@ class Cache:
 
     def count(self, result: str) -> None:
         """Count a look-up in `cache_requests_total`: `hit`, `miss` or `bypass`."""
-        self._requests.labels(result).inc()
+        self._requests[result].inc()
 
     def check(self, limit_s: float) -> Result:  # noqa: ARG002 - the client's own time-out is shorter
         """PING."""

@@ -301,3 +301,33 @@ def test_an_unknown_error_of_redis_is_a_bypass(app: Flask, redis_url: str) -> No
     assert client.get("/api/v1/users").status_code == 200
     add(client, "ada")
     assert get(client)[1] == 1
+
+
+def test_a_hit_ahead_of_flask_answers_as_flask_does(make_app: MakeApp, database_url: str, redis_url: str) -> None:
+    """The same status, headers and body with and without the way round it, and counted and named alike."""
+    stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    short, long = make_app(**stores), make_app(**stores, CORS_ORIGINS="https://shop.example")
+    clients = [settled(short), settled(long)]
+    add(clients[0], "ada")
+    for query in ("", "?page=1&per_page=10", "?after=0"):
+        for client in clients:
+            get(client, query)
+            get(client, query)
+        answers = [client.get(f"/api/v1/users{query}", headers={"X-Request-ID": "id-1"}) for client in clients]
+        assert answers[0].status == answers[1].status == "200 OK"
+        assert answers[0].headers["X-Cache"] == answers[1].headers["X-Cache"] == "HIT"
+        assert answers[0].data == answers[1].data
+        assert set(answers[0].headers) <= set(answers[1].headers)  # which has those of CORS, too
+    for client in clients:
+        text = client.get("/metrics").text
+        assert 'user_http_requests_total{endpoint="list_users",method="GET",status="200"} 9.0' in text
+        assert "unmatched" not in text
+
+
+def test_browsers_get_their_cors_headers_with_hits_too(make_app: MakeApp, database_url: str, redis_url: str) -> None:
+    """With origins allowed, every answer goes through Flask."""
+    client = settled(make_app(DATABASE_URL=database_url, REDIS_URL=redis_url, CORS_ORIGINS="https://shop.example"))
+    for expected in ("MISS", "HIT"):
+        answer = client.get("/api/v1/users", headers={"Origin": "https://shop.example"})
+        assert answer.headers["X-Cache"] == expected
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"

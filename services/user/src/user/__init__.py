@@ -9,7 +9,7 @@ from flask import Flask
 from chassis import openapi, service
 from chassis.cache import Cache
 from chassis.database import Database, install_wait_callback
-from user import rendering
+from user import hits, rendering
 from user.endpoints import Endpoints
 from user.generation import Generation
 from user.idempotency import SWEEP_INTERVAL_S, Idempotency
@@ -52,9 +52,14 @@ def create_app(settings: Settings) -> Flask:
 
     pages = Pages(cache, generation, make=make_page, ttl_s=settings.user_cache_ttl_seconds)
     app.extensions["pages"] = pages
-    Endpoints(users=users, pages=pages, idempotency=idempotency, cache=cache, announce=generation.announce).init_app(
-        app
-    )
+    views = Endpoints(
+        users=users, pages=pages, idempotency=idempotency, cache=cache, announce=generation.announce
+    )  # fmt: skip
+    views.init_app(app)
+
+    # Hits take no way through Flask, unless headers of CORS would be missing from them.
+    if cache.configured and not settings.cors_origins:
+        hits.init_app(app, known=views.remembered, pages=pages, cache=cache, endpoint=views.list_users.__name__)
 
     # The threads, which end in the reverse order before the stores close.
     chassis.lifecycle.on_stop(database.close)

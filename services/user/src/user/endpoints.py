@@ -14,14 +14,11 @@ from chassis.http import JSON, FinishedResponse, matches, parse_body, parse_id, 
 from chassis.openapi import Answer, operation
 from user.idempotency import Idempotency, parse_key
 from user.pages import Pages, Wanted
-from user.rendering import PATH, etag, page_body, user_body, user_path
+from user.rendering import PATH, PRIVATE, etag, page_body, user_body, user_path
 from user.repository import User, Users
 from user.schemas import MAX_OFFSET, MAX_PER_PAGE, ListParameters, NewUser, UserBody, UserChanges, UserPage
 
 T = TypeVar("T")
-
-PRIVATE = ("Cache-Control", "private, no-cache")
-"""Personal data, and always asked for again: no cache on the way may keep it or answer with it unasked."""
 
 _MOST_REMEMBERED = 4096
 _LONGEST_REMEMBERED = 64
@@ -59,7 +56,7 @@ class Endpoints:
         self._idempotency = idempotency
         self._cache = cache
         self._announce = announce
-        self._remembered: dict[bytes, Wanted] = {}
+        self.remembered: dict[str, Wanted] = {}
 
     def init_app(self, app: Flask) -> None:
         """Add the views to `app`."""
@@ -96,17 +93,17 @@ class Endpoints:
         To walk through all of them follow `next` in `Link`: it neither skips nor repeats a user while others are added
         and removed. `page` numbers shift when that happens, and end 100,000 users deep.
         """
-        raw = request.query_string
-        wanted = self._remembered.get(raw)
+        raw: str = request.environ["QUERY_STRING"]
+        wanted = self.remembered.get(raw)
         if wanted is None:
             parameters = parse_query(ListParameters)
             if parameters.username is not None or parameters.email is not None:
                 return self._found(parameters)
             wanted = _wanted(parameters)
             if len(raw) <= _LONGEST_REMEMBERED:
-                if len(self._remembered) >= _MOST_REMEMBERED:
-                    self._remembered.clear()
-                self._remembered[raw] = wanted
+                if len(self.remembered) >= _MOST_REMEMBERED:
+                    self.remembered.clear()
+                self.remembered[raw] = wanted
         body, link, result = self._pages.get(wanted)
         self._cache.count(result)
         return _json(body, 200, ("X-Cache", _X_CACHE[result]), ("Link", link), PRIVATE)

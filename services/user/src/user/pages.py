@@ -84,8 +84,21 @@ class Pages:
         soft_s, link_size = _HEAD.unpack_from(stored)
         if time.time() >= soft_s and (made := self._remake(token, wanted)):
             return Page(*made, "miss")
-        body_at = _HEAD.size + link_size
-        return Page(stored[body_at:], stored[_HEAD.size : body_at].decode("ascii"), "hit")
+        return _page(stored, link_size)
+
+    def peek(self, wanted: Wanted) -> Page | None:
+        """What `get` would give, if that is a fresh page of the generation last seen; None: ask `get`."""
+        guess = self._generation.current
+        try:
+            seen, stored = self._cache.exchange(
+                lambda server: ("MGET", KEY, _key(server, guess, wanted.name))
+            )  # fmt: skip
+        except CacheUnavailable:
+            return None
+        if stored is None or seen != guess.name or not self._generation.accepts(guess):
+            return None
+        soft_s, link_size = _HEAD.unpack_from(stored)
+        return _page(stored, link_size) if time.time() < soft_s else None
 
     def _look_up(self, wanted: Wanted) -> tuple[Token, bytes | None]:
         """The current generation and what it has of the page: one round trip, unless the generation has changed."""
@@ -143,6 +156,11 @@ class Pages:
             )
         except CacheUnavailable:
             return  # the next reader makes it again
+
+
+def _page(stored: bytes, link_size: int) -> Page:
+    body_at = _HEAD.size + link_size
+    return Page(stored[body_at:], stored[_HEAD.size : body_at].decode("ascii"), "hit")
 
 
 def _key(server: str, token: Token, name: str) -> bytes:

@@ -11,6 +11,9 @@ from user.pages import Wanted
 from user.repository import Rows, User
 
 PATH = "/api/v1/users"
+PRIVATE = ("Cache-Control", "private, no-cache")
+"""Personal data, and always asked for again: no cache on the way may keep it or answer with it unasked."""
+
 _FIELDS = ("id", "username", "email", "full_name", "created_at", "updated_at")
 
 
