@@ -127,7 +127,12 @@ def test_a_refused_service_is_503_at_once_and_comes_back(start_gateway: StartGat
     assert len([line for line in gateway.logs if "does not answer" in line["message"]]) == 1
     backend.start()
     assert gateway.ask("GET", "/api/products").status == 200
-    gateway.wait_log("catalogue answers again")
+    wait_until(
+        lambda: (
+            gateway.ask("GET", "/api/products").status == 200
+            and [line for line in gateway.logs if line["message"] == "catalogue answers again"]
+        )
+    )
 
 
 def test_one_dead_service_leaves_the_other_alone(start_gateway: StartGateway, backend: Backend, user: Backend) -> None:

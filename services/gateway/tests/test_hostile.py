@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chassis.testing import wait_until
 
 if TYPE_CHECKING:
-    from services.gateway.tests.conftest import Backend, Gateway
+    from services.gateway.tests.conftest import Backend, Gateway, Message, Wire
 
 HOST = b"Host: a\r\n"
 POST = b"POST /api/products/hostile HTTP/1.1\r\n" + HOST
@@ -131,6 +131,30 @@ def test_a_smuggled_request_is_not_served(gateway: Gateway, catalogue: Backend, 
     assert received.count(b"HTTP/1.1 ") == 1
     if b"Host" in sent and b"gzip" not in sent:
         assert not catalogue.seen_at(path)
+
+
+def test_a_body_that_turns_malformed_under_its_answer(gateway: Gateway, catalogue: Backend, path: str) -> None:
+    """The service has begun to answer when the chunks go wrong: no second answer is written into the first."""
+
+    def handler(wire: Wire, message: Message) -> None:
+        wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        wire.closed_by_peer()
+
+    catalogue.on(path, handler, body=False)
+    with gateway.client() as client:
+        client.wire.send(f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n".encode())
+        assert client.wire.until(b"first\r\n") is not None
+        client.wire.send(b"nonsense\r\n")
+        assert client.wire.rest() == b""
+
+
+def test_a_malformed_request_behind_a_good_one(gateway: Gateway, path: str) -> None:
+    """The good one is answered, then the other with 400."""
+    with gateway.client() as client:
+        client.wire.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n".encode())
+        assert client.answer().status == 200
+        assert client.answer().status == 400
+        assert client.wire.closed_by_peer()
 
 
 @pytest.mark.parametrize(

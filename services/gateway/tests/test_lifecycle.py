@@ -185,12 +185,13 @@ def test_a_killed_worker_is_replaced(start_gateway: StartGateway) -> None:
     gateway = start_gateway()
     for _ in range(10):
         assert gateway.ask("GET", "/api/products").status == 200
+    line = 'gateway_http_requests_total{endpoint="products",method="GET",status="200"}'
+    gateway.wait_metric(line, 10)
     wait_until(lambda: len(gateway.workers) == 2)
     victim, other = gateway.workers
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: victim not in gateway.workers and other in gateway.workers and len(gateway.workers) == 2)
     assert gateway.ask("GET", "/api/products").status == 200
-    line = 'gateway_http_requests_total{endpoint="products",method="GET",status="200"}'
     gateway.wait_metric(line, 11)
 
 

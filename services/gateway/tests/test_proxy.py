@@ -394,6 +394,23 @@ def test_a_client_that_leaves_ends_the_services_work(gateway: Gateway, catalogue
     assert line["status"] == 499
 
 
+def test_a_client_that_leaves_in_its_body_ends_the_services_work(
+    gateway: Gateway, catalogue: Backend, path: str
+) -> None:
+    """Half a body is not worth waiting for: the service sees the end of its connection."""
+    closed = threading.Event()
+
+    def handler(wire: Wire, message: Message) -> None:
+        if wire.closed_by_peer():
+            closed.set()
+
+    catalogue.on(path, handler, body=False)
+    with gateway.client() as client:
+        client.wire.send(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc".encode())
+        wait_until(lambda: catalogue.seen_at(path))
+    assert closed.wait(2)
+
+
 # --- bodies that are not wanted ------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ globals().update(
 )
 
 threads = 1  # the worker is one event loop
+http_parser = "python"  # what the tests have tried; the optional C parser is another one
 asgi_loop = "uvloop"
 asgi_lifespan = "on"
 asgi_disconnect_grace_period = 0  # a client that leaves ends its request at once, and the upstream's work with it

@@ -71,6 +71,7 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
         self._limits: ClientSettings = worker.asgi.settings.client
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        self._answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -104,6 +105,7 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
     def _on_headers_complete(self) -> bool:
         self._cancel_head_timer()
         skip: bool = super()._on_headers_complete()
+        self._answering = False
         request = self._current_request
         if request.version < (1, 1):
             request.must_close = True
@@ -118,6 +120,10 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
             return False
         return fed
 
+    def _send_response_start(self, *args: Any, **kwargs: Any) -> None:
+        self._answering = True
+        super()._send_response_start(*args, **kwargs)
+
     def _will_close(self, request: Any, response_requires_close: bool) -> bool:
         close: bool = super()._will_close(request, response_requires_close)
         return close or self.worker.stopping
@@ -131,6 +137,8 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
         peer = self.transport.get_extra_info("peername")
         detail = _DETAILS.get(status, title_of(status))
         body, request_id = self.app.malformed(peer[0] if peer else "", status, detail)
+        if self._answering and self._current_request is not None:
+            return  # a body that turns out malformed when its answer has begun: all there is to do is close
         retry = "Retry-After: 1\r\n" if status == 503 else ""
         head = (
             f"HTTP/1.1 {status} {title_of(status)}\r\nConnection: close\r\nContent-Type: {CONTENT_TYPE}\r\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
+import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -12,6 +13,9 @@ from gateway.edge.connection import Connection
 from gateway.edge.exchange import OutOfTime, UpstreamError
 
 log = logging.getLogger(__name__)
+
+SAY_EVERY_S = 1.0
+"""A service that answers every other request is no reason to fill the log."""
 
 
 class Unreachable(UpstreamError):
@@ -54,6 +58,7 @@ class Upstream:
         self._open = 0
         self._busy = 0
         self._well = True
+        self._said_s = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -88,16 +93,23 @@ class Upstream:
             raise Saturated(f"{self._busy} requests are in flight")
 
     def well(self) -> None:
-        """It answered. Logged when it had not before."""
-        if not self._well:
+        """It answered. Logged when it had not before, not more than once a second."""
+        if not self._well and self._may_say():
             self._well = True
             log.info("%s answers again", self.name)
 
     def unwell(self, error: UpstreamError) -> None:
         """It did not answer, or not to the end. The first time in a row is logged; the request log has them all."""
-        if self._well and error.outcome != "abandoned":
+        if self._well and error.outcome != "abandoned" and self._may_say():
             self._well = False
             log.warning("%s does not answer: %s", self.name, error)
+
+    def _may_say(self) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._said_s < SAY_EVERY_S:
+            return False
+        self._said_s = now_s
+        return True
 
     def take_idle(self, *, probe: bool) -> Connection | None:
         """The idle connection used last, None if there is none.
