@@ -66,6 +66,12 @@ def test_it_starts_without_redis(user: StartUser, database_url: str, free_port: 
     assert call(service, "GET", "/health/ready").status == 200
 
 
+def test_no_cache_configured_is_no_fault(user: StartUser, database_url: str) -> None:
+    """Without REDIS_URL the service is healthy, and does not boast of a cache."""
+    body = call(user(DATABASE_URL=database_url), "GET", "/health").body
+    assert (body["status"], body["features"]) == ("healthy", ["pagination", "idempotency"])
+
+
 def test_a_bad_setting_stops_the_process_with_one_line(user: StartUser) -> None:
     """It names the variable, what it got and what it wants."""
     service = user(USER_CACHE_TTL_SECONDS="soon", wait=False)

@@ -28,14 +28,16 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__)
 
     # First what everything else hangs on: metrics, errors, health, life cycle.
-    chassis = service.mount(app, settings, service="user", features=["pagination", "idempotency", "cache"])
+    features = ["pagination", "idempotency"] + (["cache"] if settings.redis.url else [])
+    chassis = service.mount(app, settings, service="user", features=features)
 
     # Then the stores. The database is required, the cache is not.
     install_wait_callback()
     database = Database(settings.db, application="user", metrics=chassis.metrics)
     cache = Cache(settings.redis, metrics=chassis.metrics)
     chassis.health.add("database", database.check, required=True)
-    chassis.health.add("cache", cache.check, required=False)
+    if cache.configured:
+        chassis.health.add("cache", cache.check, required=False)
 
     # Then what is made of them, each of those above it.
     users = Users(database)
