@@ -42,14 +42,14 @@ def endpoints(*, health: Health, status: ServiceStatus, metrics: Metrics, peers:
         return Answer(code, JSON, orjson.dumps(body))
 
     async def ready(request: Request) -> Answer:
-        await status.states()
+        await status.glance()
         code, body = health.ready()
         if not peers.is_internal(request.peer):
             body = {"status": body["status"]}
         return Answer(code, JSON, orjson.dumps(body))
 
     async def summary(request: Request) -> Answer:  # noqa: ARG001
-        await status.states()
+        await status.glance()
         code, body = health.summary()
         return Answer(code, JSON, orjson.dumps(body))
 

@@ -15,6 +15,8 @@ from gateway.edge.upstream import Upstream
 State = Literal["up", "down"]
 CACHE_S = 1.0
 """Answers are this old at the most, so that polling costs a service one request a second and worker."""
+GLANCE_S = 0.2
+"""Health answers wait for it no longer than this, and use the last known state."""
 LIMIT_S = 1.0
 """A service has this long to answer."""
 
@@ -32,10 +34,20 @@ class ServiceStatus:
     async def states(self) -> dict[str, State]:
         """Service → `up` or `down`, asked anew if older than `CACHE_S`. Callers at the same time share one round."""
         if time.monotonic() >= self._fresh_until_s:
-            if self._refreshing is None:
-                self._refreshing = asyncio.create_task(self._refresh())
-            await asyncio.shield(self._refreshing)
+            await asyncio.shield(self._begin_refresh())
         return self._states
+
+    async def glance(self) -> None:
+        """See to it that `check` has something to go by, in no more than `GLANCE_S`: probes have time-outs of their
+        own, and a service that hangs must not make the gateway look dead.
+        """
+        if time.monotonic() >= self._fresh_until_s:
+            await asyncio.wait((self._begin_refresh(),), timeout=GLANCE_S)
+
+    def _begin_refresh(self) -> asyncio.Task[None]:
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh())
+        return self._refreshing
 
     async def _refresh(self) -> None:
         try:
@@ -45,7 +57,7 @@ class ServiceStatus:
         finally:
             self._refreshing = None
 
-    def check(self, name: str, limit_s: float) -> Result:  # noqa: ARG002 - `states` did the waiting
+    def check(self, name: str, limit_s: float) -> Result:  # noqa: ARG002 - `glance` did the waiting
         """The last known state of one service as a health check. A service that is down does not make the gateway
         unready: it goes on serving the others.
         """
