@@ -1,12 +1,12 @@
 """gunicorn's configuration: `gunicorn -c python:gateway.gunicorn_conf gateway.asgi:app`."""
 
 from chassis.gunicorn import configure
-from gateway.settings import GatewaySettings
+from gateway.settings import Settings
 from gateway.worker import hold_stop_signals_over_fork
 
 globals().update(
     configure(
-        GatewaySettings,
+        Settings,
         service="gateway",
         worker_class="gateway.worker.EdgeWorker",
         before_start=lambda _settings: hold_stop_signals_over_fork(),

@@ -80,7 +80,7 @@ class ClientSettings(Group):
     )
 
 
-class GatewaySettings(ServiceSettings):
+class Settings(ServiceSettings):
     """Everything the gateway is configured by."""
 
     catalogue_url: UpstreamUrl = Field("http://127.0.0.1:5000", description="where the catalogue listens")

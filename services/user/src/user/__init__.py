@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from chassis import openapi, service
+from chassis import openapi, service, shortcut
 from chassis.cache import Cache
 from chassis.database import Database, install_wait_callback
-from user import hits, rendering
+from user import rendering
 from user.endpoints import Endpoints
 from user.generation import Generation
 from user.idempotency import SWEEP_INTERVAL_S, Idempotency
@@ -54,14 +54,13 @@ def create_app(settings: Settings) -> Flask:
 
     pages = Pages(cache, generation, make=make_page, ttl_s=settings.user_cache_ttl_seconds)
     app.extensions["pages"] = pages
-    views = Endpoints(
-        users=users, pages=pages, idempotency=idempotency, cache=cache, announce=generation.announce
-    )  # fmt: skip
+    views = Endpoints(users=users, pages=pages, idempotency=idempotency, cache=cache, announce=generation.announce)
     views.init_app(app)
 
     # Hits take no way through Flask, unless headers of CORS would be missing from them.
     if cache.configured and not settings.cors_origins:
-        hits.init_app(app, known=views.remembered, pages=pages, cache=cache, endpoint=views.list_users.__name__)
+        at_hand = shortcut.AtHand(views.list_users.__name__, views.page_at_hand)
+        shortcut.init_app(app, {rendering.PATH: at_hand})
 
     # The threads, which end in the reverse order before the stores close.
     chassis.lifecycle.on_stop(database.close)

@@ -10,10 +10,10 @@ from flask import Flask, Response, request
 
 from chassis.cache import Cache
 from chassis.errors import BadRequest, DeadlineExceeded, NotFound, Problem, Unavailable
-from chassis.http import JSON, FinishedResponse, matches, parse_body, parse_id, parse_query
+from chassis.http import JSON, FinishedResponse, Ready, matches, parse_body, parse_id, parse_query
 from chassis.openapi import Answer, operation
 from user.idempotency import Idempotency, parse_key
-from user.pages import Pages, Wanted
+from user.pages import Page, Pages, Wanted
 from user.rendering import PATH, PRIVATE, etag, page_body, user_body, user_path
 from user.repository import User, Users
 from user.schemas import MAX_OFFSET, MAX_PER_PAGE, ListParameters, NewUser, UserBody, UserChanges, UserPage
@@ -56,7 +56,7 @@ class Endpoints:
         self._idempotency = idempotency
         self._cache = cache
         self._announce = announce
-        self.remembered: dict[str, Wanted] = {}
+        self._remembered: dict[str, Wanted] = {}
 
     def init_app(self, app: Flask) -> None:
         """Add the views to `app`."""
@@ -69,6 +69,15 @@ class Endpoints:
             ("DELETE", ONE, self.delete_user),
         ):
             app.add_url_rule(path, view.__name__, view, methods=[method])
+
+    def page_at_hand(self, query: str) -> Ready | None:
+        """What `list_users` answers to a query string that it has seen before, if the cache has the page."""
+        wanted = self._remembered.get(query)
+        page = self._pages.peek(wanted) if wanted is not None else None
+        if page is None:
+            return None
+        self._cache.count(page.result)
+        return Ready(page.body, "", (*_page_headers(page), *_described(page.body)))
 
     @operation(
         "Users, by page or by name",
@@ -94,19 +103,19 @@ class Endpoints:
         and removed. `page` numbers shift when that happens, and end 100,000 users deep.
         """
         raw: str = request.environ["QUERY_STRING"]
-        wanted = self.remembered.get(raw)
+        wanted = self._remembered.get(raw)
         if wanted is None:
             parameters = parse_query(ListParameters)
             if parameters.username is not None or parameters.email is not None:
                 return self._found(parameters)
             wanted = _wanted(parameters)
             if len(raw) <= _LONGEST_REMEMBERED:
-                if len(self.remembered) >= _MOST_REMEMBERED:
-                    self.remembered.clear()
-                self.remembered[raw] = wanted
-        body, link, result = self._pages.get(wanted)
-        self._cache.count(result)
-        return _json(body, 200, ("X-Cache", _X_CACHE[result]), ("Link", link), PRIVATE)
+                if len(self._remembered) >= _MOST_REMEMBERED:
+                    self._remembered.clear()
+                self._remembered[raw] = wanted
+        page = self._pages.get(wanted)
+        self._cache.count(page.result)
+        return _json(page.body, 200, *_page_headers(page))
 
     @operation(
         "Create a user",
@@ -268,9 +277,16 @@ def _wanted(parameters: ListParameters) -> Wanted:
     return Wanted(per_page, page, 0)
 
 
+def _page_headers(page: Page) -> tuple[tuple[str, str], ...]:
+    return ("X-Cache", _X_CACHE[page.result]), ("Link", page.link), PRIVATE
+
+
+def _described(body: bytes) -> tuple[tuple[str, str], ...]:
+    return ("Content-Type", JSON), ("Content-Length", str(len(body)))
+
+
 def _json(body: bytes, status: int, *headers: tuple[str, str]) -> Response:
-    described = (("Content-Type", JSON), ("Content-Length", str(len(body))))
-    return FinishedResponse(body, status, headers=(*headers, *described))
+    return FinishedResponse(body, status, headers=(*headers, *_described(body)))
 
 
 def _empty(status: int, *headers: tuple[str, str]) -> Response:

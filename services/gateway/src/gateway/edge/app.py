@@ -23,7 +23,7 @@ from gateway.edge.request import Request
 from gateway.edge.routes import Route, RouteTable, static_routes
 from gateway.edge.status import ServiceStatus
 from gateway.edge.upstream import Limits, Upstream
-from gateway.settings import GatewaySettings
+from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _PAGE_HEADERS: tuple[Header, ...] = (
 class Edge:
     """The gateway's edge. Its pools open connections when requests need them and close with the lifespan."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: Settings) -> None:
         metrics = Metrics(service="gateway", version=settings.app_version, commit=settings.commit)
         limits = Limits(
             connect_timeout_s=settings.upstream.connect_timeout_ms / 1000,
