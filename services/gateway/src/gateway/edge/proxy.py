@@ -91,6 +91,8 @@ class Proxy:
         """
         upstream, context, body = route.upstream, request.context, request.body
         upstream.check_room()
+        if context.remaining_s() <= 0:
+            raise OutOfTime("the request came with no time left")
         piece = await body.first(context.remaining_s()) if body is not None else b""
         whole = body is None or not body.unread
         repeatable = whole and request.method in _REPEATABLE
