@@ -153,6 +153,14 @@ def test_sigterm_under_load_loses_no_answer(sample: Sample, database_url: str) -
     assert failures == []
 
 
+def test_a_stop_signal_while_workers_boot_is_obeyed(sample: Sample, database_url: str) -> None:
+    """It is not lost between fork and the worker's own signal handlers, so nobody waits for a patience to end."""
+    server = sample(wait=False, DATABASE_URL=database_url, STOP_TIMEOUT_SECONDS="60")
+    server.wait_log("Booting worker with pid")
+    server.signal(signal.SIGTERM)
+    assert server.wait(timeout_s=30) == 0
+
+
 def test_bytes_that_are_not_http_get_a_problem(sample: Sample, database_url: str) -> None:
     """What never reaches the application is application/problem+json all the same."""
     server = sample(DATABASE_URL=database_url)

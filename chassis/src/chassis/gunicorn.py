@@ -74,6 +74,7 @@ def configure(
             except BaseException:
                 on_exit(_server)
                 raise
+        lifecycle.hold_stop_signals_over_fork()
         gc.collect()
         gc.freeze()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -48,6 +49,21 @@ def install_drain(server: Any, drain_s: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, drain_s)
 
     signal.signal(signal.SIGTERM, drain)
+
+
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGQUIT})
+
+
+def hold_stop_signals_over_fork() -> None:
+    """For a gunicorn master, once: a stop signal for a new worker waits until the worker can obey it.
+
+    Between fork and `init_signals` a worker has the master's handlers, which would swallow it; the master would wait
+    for the worker until its patience ends, and kill it.
+    """
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS),
+    )
 
 
 class Lifecycle:

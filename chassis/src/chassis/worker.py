@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from typing import Any
 
@@ -9,6 +10,7 @@ from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
 from chassis.errors import CONTENT_TYPE, problem_bytes, title_of
+from chassis.lifecycle import STOP_SIGNALS
 
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (errors.LimitRequestLine, 414),
@@ -24,6 +26,11 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
 
 class Worker(ThreadWorker):
     """Answers requests that never reach the application with `application/problem+json`."""
+
+    def init_signals(self) -> None:
+        """From here on a stop signal that was held over the fork can be obeyed."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ARG002
         """Log what went wrong and answer it: 4xx when the client's bytes were at fault, else 500."""

@@ -2,16 +2,8 @@
 
 from chassis.gunicorn import configure
 from gateway.settings import Settings
-from gateway.worker import hold_stop_signals_over_fork
 
-globals().update(
-    configure(
-        Settings,
-        service="gateway",
-        worker_class="gateway.worker.EdgeWorker",
-        before_start=lambda _settings: hold_stop_signals_over_fork(),
-    )
-)
+globals().update(configure(Settings, service="gateway", worker_class="gateway.worker.EdgeWorker"))
 
 threads = 1  # the worker is one event loop
 http_parser = "python"  # what the tests have tried; the optional C parser is another one

@@ -25,6 +25,7 @@ import gunicorn.workers.gasgi
 from gunicorn.arbiter import Arbiter
 
 from chassis.errors import CONTENT_TYPE, title_of
+from chassis.lifecycle import STOP_SIGNALS
 from gateway.settings import ClientSettings
 
 # As Any: the published type stubs leave out the parts that are overridden here.
@@ -44,21 +45,6 @@ _DETAILS = {
     503: "The gateway has too many connections",
 }
 _STATUSES = {414: 400, 501: 400, 426: 400}
-
-
-STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGQUIT})
-
-
-def hold_stop_signals_over_fork() -> None:
-    """For the master, once: a stop signal for a new worker waits until the worker can obey it.
-
-    Between fork and `init_signals` a worker has the master's handlers, which would swallow it; the master would wait
-    for the worker until its patience ends, and kill it.
-    """
-    os.register_at_fork(
-        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS),
-    )
 
 
 class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
