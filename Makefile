@@ -27,7 +27,7 @@ bench: setup  ## Measure it beside its peers, with wrk (a quarter of an hour)
 
 .PHONY: test
 test: setup  ## Test against a real PostgreSQL and Valkey; ARGS="-k ready" for some
-	@$(PY) -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+	@$(PY) -m pytest -n $$(($$($(PY) -c 'import os; print(os.cpu_count() or 1)') * 2)) --dist worksteal -m "not slow" $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup  ## Run the tests that take long: end to end, fuzzing, memory, packaging

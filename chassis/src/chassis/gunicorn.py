@@ -19,7 +19,7 @@ from typing import Any
 import gunicorn.glogging
 
 from chassis import lifecycle, logging
-from chassis.process import MASTER_PID_VARIABLE
+from chassis.process import MASTER_PID_VARIABLE, limit_malloc_arenas
 from chassis.settings import ServiceSettings, SettingsError, load
 
 KEEPALIVE_S = 75
@@ -64,6 +64,7 @@ def configure(
 
     def on_starting(_server: Any) -> None:
         os.environ[MASTER_PID_VARIABLE] = str(os.getpid())
+        limit_malloc_arenas()
         # The code is imported once, before fork: workers share its memory and start at once. The application itself,
         # with its threads and connections, is made in each worker. Frozen objects are left alone by the collector,
         # whose marks would unshare their pages.
