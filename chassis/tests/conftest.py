@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from flask import Flask
 
-from chassis import settings as chassis_settings
+from chassis.testing.apps import MakeApp, app_maker
 from chassis.testing.gunicorn import GunicornProcess
 from chassis.testing.plugin import StartGunicorn
 
@@ -22,22 +21,9 @@ from sample_service.settings import Settings  # noqa: E402
 
 
 @pytest.fixture
-def make_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Flask]]:
+def make_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeApp]:
     """`make_app(PORT="1", …)` builds the sample application with exactly these variables."""
-    apps: list[Flask] = []
-
-    def make(**env: str) -> Flask:
-        for variable in chassis_settings.variables(Settings):
-            monkeypatch.delenv(variable.name, raising=False)
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        app = create_app(chassis_settings.load(Settings))
-        apps.append(app)
-        return app
-
-    yield make
-    for app in apps:
-        app.extensions["lifecycle"].stop()
+    yield from app_maker(create_app, Settings, monkeypatch)
 
 
 @pytest.fixture

@@ -10,20 +10,18 @@ from typing import Any
 import orjson
 import psycopg2
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
 from catalogue import create_app, repository
 from catalogue.products import PACKAGED, Product, read_file
 from catalogue.settings import CatalogueDatabaseSettings, Settings
 from chassis import migrations
-from chassis import settings as chassis_settings
 from chassis.servers import PostgresServer
 from chassis.settings import parse_database_url
+from chassis.testing.apps import MakeApp, app_maker
 from chassis.testing.gunicorn import GunicornProcess
 from chassis.testing.plugin import StartGunicorn
 
-MakeApp = Callable[..., Flask]
 StartCatalogue = Callable[..., GunicornProcess]
 
 
@@ -52,20 +50,7 @@ def database_template(postgres_server: PostgresServer) -> str:
 @pytest.fixture
 def make_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeApp]:
     """`make_app(DATA_SOURCE="db", …)` builds the application with exactly these variables."""
-    apps: list[Flask] = []
-
-    def make(**env: str) -> Flask:
-        for variable in chassis_settings.variables(Settings):
-            monkeypatch.delenv(variable.name, raising=False)
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        apps.append(create_app(chassis_settings.load(Settings)))
-        return apps[-1]
-
-    yield make
-    for app in apps:
-        app.extensions["lifecycle"].stop()
-    psycopg2.extensions.set_wait_callback(None)
+    yield from app_maker(create_app, Settings, monkeypatch)
 
 
 @pytest.fixture

@@ -8,19 +8,17 @@ from typing import Any
 
 import psycopg2
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
 from chassis import migrations
-from chassis import settings as chassis_settings
 from chassis.servers import PostgresServer
 from chassis.settings import DatabaseSettings, parse_database_url
+from chassis.testing.apps import MakeApp, app_maker
 from chassis.testing.gunicorn import GunicornProcess
 from chassis.testing.plugin import StartGunicorn
 from user import create_app
 from user.settings import Settings
 
-MakeApp = Callable[..., Flask]
 StartUser = Callable[..., GunicornProcess]
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -56,19 +54,7 @@ def _own_wait_callback() -> Iterator[None]:
 @pytest.fixture
 def make_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeApp]:
     """`make_app(DATABASE_URL=…, …)` builds the application with exactly these variables."""
-    apps: list[Flask] = []
-
-    def make(**env: str) -> Flask:
-        for variable in chassis_settings.variables(Settings):
-            monkeypatch.delenv(variable.name, raising=False)
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        apps.append(create_app(chassis_settings.load(Settings)))
-        return apps[-1]
-
-    yield make
-    for app in apps:
-        app.extensions["lifecycle"].stop()
+    yield from app_maker(create_app, Settings, monkeypatch)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 from flask import Flask
 
+from chassis.console import Failed
 from chassis.servers import PostgresServer
 from user import db
 
@@ -84,7 +85,7 @@ def test_seeding_without_a_schema_says_so(postgres_server: PostgresServer, monke
     monkeypatch.setattr(db, "configure_logging", lambda *_: None)
     monkeypatch.setenv("DATABASE_URL", postgres_server.create_database("user_bare"))
     try:
-        with pytest.raises(db.Failed, match="user-db create"):
+        with pytest.raises(Failed, match="user-db create"):
             db.run(["seed", "--count", "5"])
     finally:
         postgres_server.drop_database("user_bare")

@@ -11,24 +11,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import orjson
-import psycopg2
 from rich.console import Console
 from rich.progress import Progress
 
 from catalogue import repository
 from catalogue.products import PACKAGED, BadProducts, as_dict, read_file
 from catalogue.settings import Settings
-from chassis import migrations
+from chassis import console, migrations
 from chassis.database import connect
-from chassis.gunicorn import configure_logging
-from chassis.settings import DatabaseSettings, SettingsError, load
-from chassis.startup import DatabaseNotThere, wait_for_database
+from chassis.settings import DatabaseSettings
 
 APPLICATION = "catalogue-db"
-
-
-class Failed(Exception):
-    """What was asked cannot be done; the message is for the person who asked."""
 
 
 def create(settings: DatabaseSettings) -> str:
@@ -92,8 +85,8 @@ def _export(connection: Any, stream: TextIO) -> int:
 
 def _progress() -> Progress:
     """A bar on stderr, for as long as the work takes; nothing where nobody watches."""
-    console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
+    terminal = Console(stderr=True)
+    return Progress(console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -118,37 +111,23 @@ def run(arguments: Sequence[str] | None = None) -> str:
     """Do what the command line says, once the database is there. Returns what was done.
 
     Raises:
-        Failed: with one line that says why not.
+        console.Failed: with one line that says why not.
     """
     options = parser().parse_args(arguments)
-    try:
-        settings = load(Settings)
-        configure_logging(settings, "catalogue")
-        wait_for_database(settings.db, application=APPLICATION)
+    with console.connected(Settings, service="catalogue", table="products") as settings:
         if options.verb == "create":
             return create(settings.db)
-        if options.verb == "import":
+        if options.verb == "export":
+            return export_products(settings.db, options.file)
+        try:
             return import_products(settings.db, options.file)
-        return export_products(settings.db, options.file)
-    except BadProducts as error:
-        raise Failed(f"{options.file}: want {error}") from error
-    except (SettingsError, DatabaseNotThere) as error:
-        raise Failed(str(error)) from error
-    except OSError as error:
-        raise Failed(f"{error.filename}: {error.strerror}") from error
-    except psycopg2.errors.UndefinedTable as error:
-        raise Failed("There is no table of products yet: run `catalogue-db create` first") from error
-    except psycopg2.Error as error:
-        raise Failed(f"The database said no: {error.diag.message_primary or type(error).__name__}") from error
+        except BadProducts as error:
+            raise console.Failed(f"{options.file}: want {error}") from error
 
 
 def main() -> None:
     """The console script: exit status 0, or 1 with one line on stderr."""
-    try:
-        sys.stderr.write(run() + "\n")
-    except Failed as error:
-        sys.stderr.write(f"catalogue-db: {error}\n")
-        raise SystemExit(1) from None
+    console.main("catalogue", run)
 
 
 if __name__ == "__main__":

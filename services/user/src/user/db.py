@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 
-import psycopg2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from chassis import migrations
+from chassis import console, migrations
 from chassis.database import connect
-from chassis.gunicorn import configure_logging
-from chassis.settings import DatabaseSettings, SettingsError, load
-from chassis.startup import DatabaseNotThere, wait_for_database
+from chassis.settings import DatabaseSettings
 from user import seeding
 from user.settings import Settings
 
 APPLICATION = "user-db"
-
-
-class Failed(Exception):
-    """What was asked cannot be done; the message is for the person who asked."""
 
 
 def create(settings: DatabaseSettings) -> str:
@@ -40,7 +32,7 @@ def seed(settings: DatabaseSettings, count: int) -> str:
         if missing <= 0:
             return f"There are {there:,} users already, {count:,} were asked for: nothing to do"
         if first + missing - 1 > seeding.MAX_NUMBER:
-            raise Failed(f"Numbers of seeded users end at {seeding.MAX_NUMBER:,}")
+            raise console.Failed(f"Numbers of seeded users end at {seeding.MAX_NUMBER:,}")
         with _progress() as progress:
             task = progress.add_task("Seeding users", total=missing)
             for written in seeding.fill(connection, first=first, count=missing):
@@ -50,9 +42,9 @@ def seed(settings: DatabaseSettings, count: int) -> str:
 
 def _progress() -> Progress:
     """A bar on stderr, for as long as the work takes; nothing where nobody watches."""
-    console = Console(stderr=True)
+    terminal = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    return Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
 def _positive(text: str) -> int:
@@ -82,31 +74,18 @@ def run(arguments: Sequence[str] | None = None) -> str:
     """Do what the command line says, once the database is there. Returns what was done.
 
     Raises:
-        Failed: with one line that says why not.
+        console.Failed: with one line that says why not.
     """
     options = parser().parse_args(arguments)
-    try:
-        settings = load(Settings)
-        configure_logging(settings, "user")
-        wait_for_database(settings.db, application=APPLICATION)
+    with console.connected(Settings, service="user", table="users") as settings:
         if options.verb == "create":
             return create(settings.db)
         return seed(settings.db, options.count)
-    except (SettingsError, DatabaseNotThere) as error:
-        raise Failed(str(error)) from error
-    except psycopg2.errors.UndefinedTable as error:
-        raise Failed("There is no table of users yet: run `user-db create` first") from error
-    except psycopg2.Error as error:
-        raise Failed(f"The database said no: {error.diag.message_primary or type(error).__name__}") from error
 
 
 def main() -> None:
     """The console script: exit status 0, or 1 with one line on stderr."""
-    try:
-        sys.stderr.write(run() + "\n")
-    except Failed as error:
-        sys.stderr.write(f"{APPLICATION}: {error}\n")
-        raise SystemExit(1) from None
+    console.main("user", run)
 
 
 if __name__ == "__main__":
