@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 from flask import Flask
 
+from chassis import console
 from chassis.console import Failed
 from chassis.servers import PostgresServer
 from user import db
@@ -26,7 +27,7 @@ Sql = Callable[..., list[tuple[Any, ...]]]
 def run(monkeypatch: pytest.MonkeyPatch, database_url: str) -> Callable[..., str]:
     """`run("seed", "--count", "5")` does what the command line does, in the test's database."""
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setattr(db, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(console, "configure_logging", lambda *_: None)
     return lambda *arguments: db.run(arguments)
 
 
@@ -82,7 +83,7 @@ def test_a_bad_command_line_says_what_it_wants(
 
 def test_seeding_without_a_schema_says_so(postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, not a traceback."""
-    monkeypatch.setattr(db, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(console, "configure_logging", lambda *_: None)
     monkeypatch.setenv("DATABASE_URL", postgres_server.create_database("user_bare"))
     try:
         with pytest.raises(Failed, match="user-db create"):
@@ -95,7 +96,7 @@ def test_creating_the_schema_is_idempotent_and_waits_its_turn(
     postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three at the same time, then once more: one makes it, all succeed, and the data stays."""
-    monkeypatch.setattr(db, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(console, "configure_logging", lambda *_: None)
     url = postgres_server.create_database("user_thrice")
     monkeypatch.setenv("DATABASE_URL", url)
     try:
