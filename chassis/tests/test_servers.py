@@ -241,6 +241,7 @@ def test_a_stale_pid_of_a_living_process_is_no_obstacle(make: MakeServer) -> Non
         _write(server)
 
 
+@pytest.mark.slow
 def test_an_initialisation_that_was_cut_off_is_redone(make: MakeServer) -> None:
     """The data directory appears whole or not at all: half of one is thrown away."""
     server = make()
@@ -287,6 +288,7 @@ def test_root_in_a_closed_directory(make: MakeServer, tmp_path: Path, servers_di
     assert not shelter.shelter_of(server.directory, root=servers_directory).exists()
 
 
+@pytest.mark.slow
 @as_root
 def test_root_with_binaries_out_of_reach(make: MakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the server's user cannot run the wheel's binaries, it gets a copy."""
@@ -315,6 +317,7 @@ def test_a_shelter_of_somebody_else_is_refused(make: MakeServer, tmp_path: Path,
     planted.rmdir()
 
 
+@pytest.mark.slow
 @as_root
 def test_a_cleaned_shelter_means_a_new_start(
     make: MakeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -108,6 +108,7 @@ def test_new_rows_get_ids_after_the_imported_ones(
     assert rows(empty_url, insert) == [(502,)]
 
 
+@pytest.mark.slow
 def test_many_products_are_imported_or_none(
     command: CommandLine, empty_url: str, products_file: Callable[[Any], Path]
 ) -> None:
