@@ -29,6 +29,8 @@ def test_make_run(start_run: StartRun, tmp_path: Path) -> None:
     """The three curl lines answer, a second run is refused, SIGTERM ends all in ten seconds, the data stays."""
     require("curl")
     run = start_run().wait_ready()
+    assert " ERROR " not in run.output
+    assert "Traceback" not in run.output
     products, users, ada = _curl_lines(run.output)
 
     found = _answer(products)

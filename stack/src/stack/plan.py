@@ -89,6 +89,10 @@ class Plan:
         """The address of a service."""
         return f"http://{HOST}:{self.ports[service]}"
 
+    def needs_schema(self, service: str) -> bool:
+        """Whether a service is of no use before its tables are there; the others start beside the tools."""
+        return service == "user" or (service == "catalogue" and self.given("DATA_SOURCE") == "db")
+
     def given(self, variable: str) -> str | None:
         """What the user has set, None if nothing or empty."""
         return self.environment.get(variable) or None

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg2
 
 from stack.children import Child, Output, start_child, stop_children
-from stack.plan import SERVICES, TOOLS, Plan, StackError, Tool, environment_of
+from stack.plan import SERVICES, TOOLS, Plan, Service, StackError, Tool, environment_of
 from stack.probe import answers
 from stack.screen import render
 from stack.state import admin_key_file
@@ -58,10 +58,8 @@ class Supervisor:
     async def _start(self, stores: Stores, key: Path) -> None:
         """Start the services and make their schemas at the same time; return when shoppers are served."""
         for service in SERVICES:
-            environment = environment_of(service.name, self._plan, stores.urls_of(service.name), admin_key=key)
-            child = start_child(service.name, service.command(), env=environment)
-            self._services.append(child)
-            await child.read(self._output)
+            if not self._plan.needs_schema(service.name):
+                await self._start_service(service, stores, key)
         await _all(
             [self._prepare(tool, stores, key) for tool in TOOLS]
             + [self._await(service.name, f"{self._plan.url_of(service.name)}/health/live") for service in SERVICES]
@@ -69,11 +67,20 @@ class Supervisor:
         await self._await("gateway", f"{self._plan.url}/api/products?per_page=1")
         await self._await("gateway", f"{self._plan.url}/api/v1/users?per_page=1")
 
+    async def _start_service(self, service: Service, stores: Stores, key: Path) -> None:
+        environment = environment_of(service.name, self._plan, stores.urls_of(service.name), admin_key=key)
+        child = start_child(service.name, service.command(), env=environment)
+        self._services.append(child)
+        await child.read(self._output)
+
     async def _prepare(self, tool: Tool, stores: Stores, key: Path) -> None:
-        """Bring the schema up to date; fill it if it is empty."""
+        """Bring the schema up to date; then start the service that needs it, and fill the table if it is empty."""
         urls = stores.urls_of(tool.service)
         environment = environment_of(tool.service, self._plan, urls, admin_key=key)
         await self._run_tool(tool, tool.create, environment)
+        for service in SERVICES:
+            if service.name == tool.service and self._plan.needs_schema(service.name):
+                await self._start_service(service, stores, key)
         try:
             empty = await asyncio.to_thread(is_empty, urls["DATABASE_URL"], tool)
         except psycopg2.Error as error:
