@@ -20,7 +20,9 @@ from loadtest.errors import BenchError
 from loadtest.machine import Cores
 
 ROOT = Path(__file__).resolve().parent.parent
-_HTTP = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=1.0, read=10.0))
+# A server may close a kept connection just as it is used again (uvicorn does after 5 s): then GET is repeated.
+_RETRY = urllib3.Retry(connect=False, read=2, redirect=False, status=False, other=False)
+_HTTP = urllib3.PoolManager(retries=_RETRY, timeout=urllib3.Timeout(connect=1.0, read=10.0))
 
 
 def http_get(url: str, *, headers: Mapping[str, str] | None = None) -> urllib3.BaseHTTPResponse:
