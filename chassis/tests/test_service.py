@@ -9,8 +9,6 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from chassis import http
-
 MakeApp = Callable[..., Flask]
 
 
@@ -107,12 +105,6 @@ def test_if_none_match_gives_304_without_a_body(client: FlaskClient) -> None:
     assert client.get("/notes", headers={"If-None-Match": '"other"'}).status_code == 200
     assert client.head("/notes").headers["Content-Length"] == first.headers["Content-Length"]
     assert client.get("/notes?stars=2").headers["ETag"] != etag
-
-
-def test_if_match_is_strong() -> None:
-    """A weak validator never matches where a strong one is asked for."""
-    assert http.matches_strongly('"a", "b"', '"b"')
-    assert not http.matches_strongly('W/"b"', '"b"')
 
 
 def test_health_has_the_shape_of_the_contract(client: FlaskClient) -> None:

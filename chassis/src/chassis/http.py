@@ -236,8 +236,3 @@ def matches(condition: str, etag: str) -> bool:
     if condition == etag:
         return True
     return condition.strip() == "*" or etag in (part.strip().removeprefix("W/") for part in condition.split(","))
-
-
-def matches_strongly(condition: str, etag: str) -> bool:
-    """Whether an `If-Match` value names `etag`, by strong comparison (RFC 9110, 13.1.1)."""
-    return condition.strip() == "*" or etag in (part.strip() for part in condition.split(","))
