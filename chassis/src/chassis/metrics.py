@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chassis import process
@@ -133,6 +133,23 @@ class Metrics:
                 if time.monotonic() >= give_up_s:
                     raise
                 time.sleep(0.005)
+
+    def samples(self, *names: str) -> Iterator[tuple[str, dict[str, str], float]]:
+        """(name, labels, value) of the samples of those names, totals over all workers.
+
+        Reads the files of all workers: for pages that people look at, not for every request.
+        """
+        if self._multiprocess:
+            from prometheus_client.multiprocess import MultiProcessCollector
+
+            registry = self._prometheus.CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        else:
+            registry = self.registry
+        for family in registry.collect():
+            for sample in family.samples:
+                if sample.name in names:
+                    yield sample.name, sample.labels, sample.value
 
     def _text(self) -> bytes:
         registry = self._prometheus.CollectorRegistry()
