@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+from chassis.settings import SettingsError
 
 ADMIN = "admin"
+PREFIX = "sf_"
 SCOPES = ("routes:read", "routes:write", "users:read", "users:write", "links:write", ADMIN)
 MAX_TEXT = 256
 """A text longer than this is no key, and is not worth hashing."""
+_FILE_TEXT = re.compile(r"[!-~]{32,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +49,30 @@ class ApiKey:
 
 def generate() -> str:
     """The text of a new key. The prefix lets people, and scanners for leaked secrets, see what it is."""
-    return "sf_" + secrets.token_urlsafe(32)
+    return PREFIX + secrets.token_urlsafe(32)
 
 
 def digest(text: str) -> bytes:
     """What is stored of a key: SHA-256 of its text. Any text will do, lone surrogates included."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def read_admin_key(path: Path | None) -> ApiKey | None:
+    """The key in the file of `GATEWAY_ADMIN_KEY_FILE`, with scope `admin`; None without a file.
+
+    Raises:
+        SettingsError: it cannot be read, or what is in it is too short to be a key. The line never repeats it.
+    """
+    if path is None:
+        return None
+    want = "want a file with a key of 32 to 256 printable characters"
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"GATEWAY_ADMIN_KEY_FILE: got {str(path)!r} ({type(error).__name__}), {want}") from None
+    if not _FILE_TEXT.fullmatch(text):
+        raise SettingsError(f"GATEWAY_ADMIN_KEY_FILE: got {str(path)!r} with {len(text)} characters, {want}")
+    return ApiKey(id=0, name=ADMIN, digest=digest(text), scopes=frozenset({ADMIN}), limit=None, revoked=False)
 
 
 class Keyring:
