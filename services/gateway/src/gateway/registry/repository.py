@@ -23,6 +23,8 @@ BOOTSTRAP = "bootstrap"
 """The actor of the first start; no API key may have this name."""
 
 MAX_ID = 2**63 - 1
+PAGE = 1000
+"""Rows that are read at once."""
 _NAME = ("tenant", "service", "env", "version")
 
 
@@ -245,7 +247,7 @@ class Registry:
         """The epoch and the last revision."""
         return State(*self._database.fetch("SELECT epoch::text, revision FROM gateway_state")[0])
 
-    def changes_since(self, revision: int, limit: int = 1000) -> list[Change]:
+    def changes_since(self, revision: int, limit: int = PAGE) -> list[Change]:
         """The first `limit` changes of routes after `revision`, in their order. Changes of keys also have revisions."""
         rows = self._database.fetch(
             "SELECT revision, route_id, after FROM routes_history WHERE revision > %s ORDER BY revision LIMIT %s",
@@ -264,20 +266,38 @@ class Registry:
         ]
 
     def snapshot(self) -> Snapshot:
-        """Everything, as of one moment."""
+        """Everything at one revision; keys that change meanwhile are newer than that.
 
-        def read(cursor: Any) -> Snapshot:
-            cursor.execute(
-                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
-                "SELECT epoch::text, revision FROM gateway_state"
-            )
-            epoch, revision = cursor.fetchone()
-            cursor.execute(f"SELECT {_COLUMNS} FROM routes ORDER BY id")  # noqa: S608
-            routes = [Route(*row) for row in cursor.fetchall()]
-            cursor.execute(f"SELECT {_KEY_COLUMNS} FROM api_keys ORDER BY id")  # noqa: S608
-            return Snapshot(epoch, revision, routes, [_key(row) for row in cursor.fetchall()])
+        Read in pages, so that however many routes there are, no statement takes long, and no other thread waits for
+        one row after another to be made into objects. The changes that came meanwhile bring the pages to one revision.
+        """
+        while True:
+            began = self.state()
+            routes: dict[int, Route] = {}
+            while page := self._routes_after(next(reversed(routes), 0)):
+                routes.update((route.id, route) for route in page)
+            ended = self.state()
+            if ended.epoch == began.epoch:
+                break
+        revision = began.revision
+        while revision < ended.revision:
+            changes = self.changes_since(revision)
+            for change in changes:
+                if change.revision > ended.revision:
+                    break
+                if change.route is None:
+                    routes.pop(change.route_id, None)
+                else:
+                    routes[change.route_id] = change.route
+            revision = changes[-1].revision if len(changes) == PAGE else ended.revision
+        return Snapshot(ended.epoch, ended.revision, list(routes.values()), self.keys_since(-1))
 
-        return self._database.transact(read)
+    def _routes_after(self, route_id: int) -> list[Route]:
+        rows = self._database.fetch(
+            f"SELECT {_COLUMNS} FROM routes WHERE id > %s ORDER BY id LIMIT {PAGE}",  # noqa: S608
+            (route_id,),
+        )
+        return [Route(*row) for row in rows]
 
     # --- reading routes ---
 

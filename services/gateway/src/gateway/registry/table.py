@@ -32,14 +32,16 @@ class Change(NamedTuple):
 class Group:
     """All versions of one service of a tenant in an environment, ordered by version."""
 
-    __slots__ = ("_at", "_bounds", "_by_version", "_total", "live", "routes")
+    __slots__ = ("_at", "_bounds", "_by_version", "_salts", "_total", "live", "made_of", "routes")
 
     def __init__(self, routes: Iterable[Route]) -> None:
+        self.made_of = routes
         self.routes = tuple(sorted(routes, key=lambda route: route.version))
         self.live = tuple(route for route in self.routes if route.active and route.weight > 0)
         self._by_version = {route.version: route for route in self.routes}
         self._bounds = list(accumulate(route.weight for route in self.live))
         self._total = self._bounds[-1] if self._bounds else 0
+        self._salts = [_salt(route.version) for route in self.live] if len(self.live) > 1 else []
         self._at = random.random()  # noqa: S311 - workers must not step alike
 
     def choose(self) -> Route | None:
@@ -52,18 +54,21 @@ class Group:
         if len(live) < 2:
             return live[0] if live else None
         self._at = (self._at + _GOLDEN) % 1.0
-        return live[bisect_right(self._bounds, self._at * self._total)]
+        # The last bound is left out of the search: a product that is rounded up to it must not lead past the end.
+        return live[bisect_right(self._bounds, self._at * self._total, 0, len(live) - 1)]
 
     def choose_for(self, key: bytes) -> Route | None:
         """The version for `key`: always the same one, in every worker, until weights change.
 
         Weighted rendezvous hashing: a change of weights moves as few keys as it can.
         """
+        live = self.live
+        if len(live) < 2:
+            return live[0] if live else None
         best, best_score = None, -1.0
-        for route in self.live:
-            digest = hashlib.blake2b(key, digest_size=8, person=route.version.encode()[:16]).digest()
-            point = (int.from_bytes(digest, "big") + 1) / (2**64 + 1)
-            score = -route.weight / math.log(point)
+        for route, salt in zip(live, self._salts, strict=True):
+            drawn = int.from_bytes(hashlib.blake2b(key, digest_size=8, salt=salt).digest(), "big") >> 11
+            score = -route.weight / math.log((drawn + 0.5) / 2**53)  # strictly between 0 and 1, as a float too
             if score > best_score:
                 best, best_score = route, score
         return best
@@ -74,8 +79,16 @@ class Group:
         return route if route is not None and route.active else None
 
 
+def _salt(version: str) -> bytes:
+    """Sixteen bytes, other ones for every version, however long and however alike their names are."""
+    return hashlib.blake2b(version.encode(), digest_size=hashlib.blake2b.SALT_SIZE).digest()
+
+
 class Table:
     """Every route of the registry at one revision.
+
+    One thread changes it; any may look things up meanwhile. What `group` finds is of one revision, the one before a
+    change or the one after it.
 
     Attributes:
         epoch: names the database that the revisions are counted in; "" for what comes from the settings.
@@ -86,7 +99,7 @@ class Table:
         self.epoch = epoch
         self.revision = revision
         self._routes: dict[int, Route] = {}
-        self._members: dict[GroupKey, dict[int, Route]] = {}
+        self._members: dict[GroupKey, tuple[Route, ...]] = {}
         self._groups: dict[GroupKey, Group] = {}
         self.replace(routes, epoch=epoch, revision=revision)
 
@@ -98,43 +111,54 @@ class Table:
 
     def group(self, key: GroupKey) -> Group | None:
         """The versions of a service, None if the registry has none."""
+        members = self._members.get(key)
+        if members is None:
+            return None
         group = self._groups.get(key)
-        if group is None:
-            members = self._members.get(key)
-            if members is None:
-                return None
-            group = self._groups[key] = Group(members.values())
+        if group is None or group.made_of is not members:  # not made yet; or by a reader while a change came
+            group = self._groups[key] = Group(members)
         return group
 
     def replace(self, routes: Iterable[Route], *, epoch: str, revision: int) -> None:
         """Take over a whole registry."""
         by_id: dict[int, Route] = {}
-        members: dict[GroupKey, dict[int, Route]] = {}
+        members: dict[GroupKey, tuple[Route, ...]] = {}
         for route in routes:
             by_id[route.id] = route
-            members.setdefault((route.tenant, route.service, route.env), {})[route.id] = route
+            key = (route.tenant, route.service, route.env)
+            members[key] = (*members.get(key, ()), route)
         self._routes, self._members, self._groups = by_id, members, {}
         self.epoch, self.revision = epoch, revision
 
-    def apply(self, changes: Iterable[Change]) -> None:
-        """Follow the registry, in the order of its revisions; what is known already is passed over."""
+    def become(self, other: Table) -> None:
+        """Take over all of `other`, which belongs to nobody any more: `replace`, with the work done elsewhere."""
+        self._routes, self._members, self._groups = other._routes, other._members, {}  # noqa: SLF001
+        self.epoch, self.revision = other.epoch, other.revision
+
+    def apply(self, changes: Iterable[Change], *, revision: int = 0) -> None:
+        """Follow the registry, in the order of its revisions; what is known already is passed over.
+
+        Args:
+            revision: how far this goes if that is further than the last change: not every revision is of a route.
+        """
         for change in changes:
             if change.revision <= self.revision:
                 continue
             self._put(change.route_id, change.route)
             self.revision = change.revision
+        self.revision = max(self.revision, revision)
 
     def _put(self, route_id: int, route: Route | None) -> None:
         before = self._routes.pop(route_id, None)
         if before is not None:
             key = (before.tenant, before.service, before.env)
-            members = self._members[key]
-            del members[route_id]
-            if not members:
+            left = tuple(member for member in self._members[key] if member.id != route_id)
+            if left:
+                self._members[key] = left
+            else:
                 del self._members[key]
-            self._groups.pop(key, None)
+                self._groups.pop(key, None)
         if route is not None:
             key = (route.tenant, route.service, route.env)
             self._routes[route_id] = route
-            self._members.setdefault(key, {})[route_id] = route
-            self._groups.pop(key, None)
+            self._members[key] = (*self._members.get(key, ()), route)
