@@ -114,15 +114,19 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def parse_query(model: type[M]) -> M:
+def parse_query(model: type[M], *, invalid: int = 400) -> M:
     """The query string as `model`.
 
+    Args:
+        invalid: the status for what can be read and is not what `model` wants.
+
     Raises:
-        BadRequest: not UTF-8, a key twice, an unknown key, or a bad value; the detail names the field.
+        BadRequest: not UTF-8, or a key twice.
+        Problem: an unknown key, or a bad value; the detail names the field.
     """
     raw: bytes = request.query_string
     if not raw:
-        return _validated(model, {})
+        return _validated(model, {}, invalid)
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS)
     except ValueError as error:  # UnicodeDecodeError is one
@@ -132,16 +136,20 @@ def parse_query(model: type[M]) -> M:
         if key in fields:
             raise _bad_field(key, "must be given once")
         fields[key] = value
-    return _validated(model, fields)
+    return _validated(model, fields, invalid)
 
 
-def parse_body(model: type[M]) -> tuple[M, bytes]:
+def parse_body(model: type[M], *, invalid: int = 400) -> tuple[M, bytes]:
     """The JSON body as `model`, and its bytes.
 
     pydantic's own parser reads it: nesting is bounded, lone surrogates and NaN are refused.
 
+    Args:
+        invalid: the status for a body that is JSON and not what `model` wants.
+
     Raises:
-        Problem: 415 for another content type, 413 for a body over the limit, 400 for anything else, naming the field.
+        Problem: 415 for another content type, 413 for a body over the limit, 400 for what is not JSON, `invalid` for
+            anything else, naming the field.
     """
     if request.mimetype != JSON:
         raise Problem("The request body must be application/json", status=415)
@@ -152,23 +160,29 @@ def parse_body(model: type[M]) -> tuple[M, bytes]:
     try:
         return model.model_validate_json(data), data
     except ValidationError as error:
-        raise bad_input(error) from None
+        raise bad_input(error, status=invalid) from None
 
 
-def _validated(model: type[M], fields: Mapping[str, str]) -> M:
+def _validated(model: type[M], fields: Mapping[str, str], invalid: int) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise bad_input(error) from None
+        raise bad_input(error, status=invalid) from None
 
 
-def bad_input(error: ValidationError) -> BadRequest:
-    """The 400 for a pydantic error: one entry per field, and the first of them as the detail."""
+def bad_input(error: ValidationError, *, status: int = 400) -> Problem:
+    """The problem for a pydantic error: one entry per field, and the first of them as the detail.
+
+    Its status is `status`, and 400 where there was no JSON to speak of.
+    """
+    found = error.errors(include_url=False, include_context=False, include_input=False)
     errors = []
-    for found in error.errors(include_url=False, include_context=False, include_input=False)[:20]:
-        field = ".".join(map(str, found["loc"]))
-        errors.append({"field": field or "body", "message": _message(found["type"], found["msg"])})
-    return BadRequest(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors)
+    for each in found[:20]:
+        field = ".".join(map(str, each["loc"]))
+        errors.append({"field": field or "body", "message": _message(each["type"], each["msg"])})
+    if found[0]["type"] == "json_invalid":
+        status = 400
+    return Problem(f"{errors[0]['field']}: {errors[0]['message']}", status=status, errors=errors)
 
 
 def _message(kind: str, message: str) -> str:

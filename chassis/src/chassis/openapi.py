@@ -109,6 +109,22 @@ class Operation:
     path: Mapping[str, Mapping[str, Any]]
     headers: Mapping[str, str]
     description: str
+    scope: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What is documented with the operations of an application and answered by something in front of it.
+
+    Attributes:
+        operations: path → (operationId, GET operation).
+        security: name → security scheme; any one of them is enough for an operation that has a scope.
+        server: where the paths begin, seen from the document.
+    """
+
+    operations: Mapping[str, tuple[str, Operation]] = field(default_factory=dict)
+    security: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    server: str = "."
 
 
 def operation(
@@ -121,6 +137,7 @@ def operation(
     body: type[BaseModel] | None = None,
     path: Mapping[str, Mapping[str, Any]] | None = None,
     headers: Mapping[str, str] | None = None,
+    scope: str | None = None,
 ) -> Callable[[V], V]:
     """Document a view function; its docstring becomes the description.
 
@@ -130,12 +147,13 @@ def operation(
         query, body: the models that the endpoint gives to `parse_query` and `parse_body`.
         path: path parameter → JSON schema.
         headers: request header → meaning.
+        scope: what a caller's key must have been given, where callers need one (`Beside.security`).
     """
 
     def attach(view: V) -> V:
         described = Operation(
             summary=summary, tag=tag, answers=answers, problems=tuple(problems), query=query, body=body,
-            path=path or {}, headers=headers or {}, description=inspect.getdoc(view) or "",
+            path=path or {}, headers=headers or {}, description=inspect.getdoc(view) or "", scope=scope,
         )  # fmt: skip
         setattr(view, _ATTRIBUTE, described)
         return view
@@ -143,30 +161,37 @@ def operation(
     return attach
 
 
-def build(app: Flask, *, title: str, version: str, description: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of every documented view of `app`."""
+def build(app: Flask, *, title: str, version: str, description: str, beside: Beside | None = None) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of every documented view of `app`, and of what is `beside` it."""
+    beside = beside or Beside()
     found = [(rule, operation_of(app, rule.endpoint)) for rule in app.url_map.iter_rules()]
     documented = [(rule, described) for rule, described in found if described is not None]
-    schemas, refs = _schemas(described for _, described in documented)
+    others = beside.operations
+    schemas, refs = _schemas([described for _, described in (*documented, *others.values())])
     paths: dict[str, dict[str, Any]] = {}
     for rule, described in sorted(documented, key=lambda pair: pair[0].rule):
         path = path_of(rule.rule)
         for method in _METHODS:
             if rule.methods and method in rule.methods:
                 name = rule.endpoint.rpartition(".")[2]
-                paths.setdefault(path, {})[method.lower()] = _operation(name, described, refs)
+                paths.setdefault(path, {})[method.lower()] = _operation(name, described, refs, beside.security)
+    for path, (name, described) in others.items():
+        paths[path] = {"get": _operation(name, described, refs, beside.security)}
+    components: dict[str, Any] = {"schemas": schemas}
+    if beside.security:
+        components["securitySchemes"] = beside.security
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version, "description": description},
-        "servers": [{"url": "."}],
+        "servers": [{"url": beside.server}],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": components,
     }
 
 
 def operation_of(app: Flask, endpoint: str) -> Operation | None:
     """What `@operation` said of an endpoint, None if it is not documented."""
-    return getattr(app.view_functions.get(endpoint), _ATTRIBUTE, None) or _OPERATORS.get(endpoint)
+    return getattr(app.view_functions.get(endpoint), _ATTRIBUTE, None) or OPERATORS.get(endpoint)
 
 
 def path_of(rule: str) -> str:
@@ -174,13 +199,13 @@ def path_of(rule: str) -> str:
     return re.sub(r"<(?:[^:>]+:)?([^>]+)>", r"{\1}", rule)
 
 
-def init_app(app: Flask, *, title: str, version: str, description: str) -> None:
+def init_app(app: Flask, *, title: str, version: str, description: str, beside: Beside | None = None) -> None:
     """Add `/openapi.json`, made at the first call and sent ready-made after that, and `/docs`. Call it last."""
     made: list[tuple[dict[str, Any], http.Ready]] = []
 
     def document() -> tuple[dict[str, Any], http.Ready]:
         if not made:
-            built = build(app, title=title, version=version, description=description)
+            built = build(app, title=title, version=version, description=description, beside=beside)
             made.append((built, http.ready(orjson.dumps(built), ("Cache-Control", "public, max-age=60"))))
         return made[0]
 
@@ -191,28 +216,29 @@ def init_app(app: Flask, *, title: str, version: str, description: str) -> None:
     docs_page.init_app(app, lambda: document()[0])
 
 
-def _for_operators(summary: str, description: str, answers: Mapping[int, Answer]) -> Operation:
+def for_operators(summary: str, description: str, answers: Mapping[int, Answer]) -> Operation:
+    """An operation without parameters and errors."""
     return Operation(
         summary=summary, description=description, tag="operators", answers=answers,
         problems=(), query=None, body=None, path={}, headers={},
     )  # fmt: skip
 
 
-_OPERATORS = {
-    "health": _for_operators(
+OPERATORS = {
+    "health": for_operators(
         "The state of the service",
         "503 when something that the service cannot do without is lost.",
         {200: Answer(text="healthy or degraded", model=HealthBody), 503: Answer(text="unhealthy", model=HealthBody)},
     ),
-    "health_live": _for_operators(
+    "health_live": for_operators(
         "Liveness", "Touches nothing.", {200: Answer(text="the process is alive", model=LiveBody)}
     ),
-    "health_ready": _for_operators(
+    "health_ready": for_operators(
         "Readiness",
         "503 while draining after SIGTERM, or when a required check is unhealthy.",
         {200: Answer(text="send traffic", model=ReadyBody), 503: Answer(text="send none", model=ReadyBody)},
     ),
-    "metrics": _for_operators(
+    "metrics": for_operators(
         "Metrics", "For Prometheus, totals over all workers.", {200: Answer(text="metrics", media="text/plain")}
     ),
 }
@@ -233,7 +259,25 @@ def _schemas(operations: Iterable[Operation]) -> tuple[dict[str, Any], dict[tupl
     return definitions.get("$defs", {}), dict(refs)  # type: ignore[arg-type]
 
 
-def _operation(name: str, described: Operation, refs: Mapping[tuple[type, str], Any]) -> dict[str, Any]:
+_PROBLEM_HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "how to say who one is"},
+    429: {
+        "Retry-After": "seconds after which to try again",
+        "RateLimit-Limit": "requests allowed in the window",
+        "RateLimit-Policy": "the same, and the window in seconds",
+        "RateLimit-Remaining": "of those, how many are left",
+        "RateLimit-Reset": "seconds until the window ends",
+    },
+    503: {"Retry-After": "seconds after which to try again"},
+}
+
+
+def _operation(
+    name: str,
+    described: Operation,
+    refs: Mapping[tuple[type, str], Any],
+    security: Mapping[str, Mapping[str, str]],
+) -> dict[str, Any]:
     result: dict[str, Any] = {
         "operationId": name,
         "summary": described.summary,
@@ -242,13 +286,15 @@ def _operation(name: str, described: Operation, refs: Mapping[tuple[type, str], 
         "parameters": _parameters(described),
         "responses": {},
     }
+    if described.scope is not None and security:
+        result["security"] = [{scheme: [described.scope]} for scheme in security]
     if described.body is not None:
         schema = refs[described.body, "validation"]
         result["requestBody"] = {"required": True, "content": {http.JSON: {"schema": schema}}}
     for status, answer in described.answers.items():
         result["responses"][str(status)] = _response(answer, refs)
     for status in (*described.problems, *((URI_TOO_LONG,) if described.query or described.path else ())):
-        headers = {"Retry-After": "seconds after which to try again"} if status == 503 else {}
+        headers = _PROBLEM_HEADERS.get(status, {})
         problem = Answer(text=title_of(status), model=ProblemBody, media=CONTENT_TYPE, headers=headers)
         result["responses"][str(status)] = _response(problem, refs)
     return result
@@ -261,10 +307,17 @@ def _parameters(described: Operation) -> list[dict[str, Any]]:
     ]
     if described.query is not None:
         schema = described.query.model_json_schema(ref_template=_REF)
+        required = schema.get("required", ())
         for name, value in schema.get("properties", {}).items():
             text = value.get("description", "")
             parameters.append(
-                {"name": name, "in": "query", "required": False, "description": text, "schema": _not_null(value)}
+                {
+                    "name": name,
+                    "in": "query",
+                    "required": name in required,
+                    "description": text,
+                    "schema": _not_null(value),
+                }
             )
     for name, text in described.headers.items():
         parameters.append(
