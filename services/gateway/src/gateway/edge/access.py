@@ -82,6 +82,14 @@ def _is_below(path: str, prefix: str) -> bool:
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/")
 
 
+def _is_bearer(authorization: bytes) -> bool:
+    return authorization[: len(_BEARER)].lower() == _BEARER
+
+
+def _times(request: Request, name: bytes) -> int:
+    return sum(line[0] == name for line in request.lines)
+
+
 class Access:
     """Finds out whose key a request carries, and refuses what it does not cover.
 
@@ -99,12 +107,15 @@ class Access:
         """What the request carries as a key, None if it carries none.
 
         Raises:
-            BadRequest: there are two that differ: a service could believe another one than we do.
+            BadRequest: there are two that differ, or two `Authorization`: a service could believe another one than
+                we do, and would get the one that we do not know of.
         """
-        aside = request.aside
-        own = aside.get(b"x-api-key")
-        authorization = aside.get(b"authorization")
-        if authorization is not None and authorization[: len(_BEARER)].lower() == _BEARER:
+        own = request.headers.get(b"x-api-key")
+        authorization = request.headers.get(b"authorization")
+        if authorization is not None and b"," in authorization and _times(request, b"authorization") > 1:
+            self._failures.labels("ambiguous").inc()
+            raise BadRequest("Authorization is there twice")
+        if authorization is not None and _is_bearer(authorization):
             bearer = authorization[len(_BEARER) :].strip(b" \t")
             if own is not None and own != bearer:
                 self._failures.labels("ambiguous").inc()
@@ -118,7 +129,7 @@ class Access:
         Effects: a key of ours in `Authorization` will not be forwarded, nor one that looks like ours.
         """
         key = self._keyring.find(text)
-        if key is not None or text.startswith(PREFIX):
+        if (key is not None or text.startswith(PREFIX)) and _is_bearer(request.headers.get(b"authorization", b"")):
             request.strip_authorization = True
         return key
 
