@@ -22,15 +22,15 @@ HOUSE = "storefront"
 CHALLENGE = 'Bearer realm="storefront"'
 _READS = frozenset({"GET", "HEAD"})
 _BEARER = b"bearer "
-_OPEN_SUBTREES = {
-    "catalogue": ("/api/products", "/static", "/docs"),
-    "user": ("/docs",),
-    "links": ("/s", "/qr", "/docs"),
+_OPEN = {
+    "catalogue": frozenset({"/", "/api/products", "/static", "/docs", "/openapi.json"}),
+    "user": frozenset({"/docs", "/openapi.json"}),
+    "links": frozenset({"/", "/s", "/qr", "/docs", "/openapi.json"}),
 }
-_OPEN_PATHS = {
-    "catalogue": frozenset({"/", "/openapi.json"}),
-    "user": frozenset({"/openapi.json"}),
-    "links": frozenset({"/", "/openapi.json"}),
+_OPEN_BELOW = {
+    "catalogue": ("/api/products/", "/static/", "/docs/"),
+    "user": ("/docs/",),
+    "links": ("/s/", "/qr/", "/docs/"),
 }
 _USERS = "/api/v1/users"
 _LINKS = "/api/v1/links"
@@ -57,9 +57,7 @@ def required(tenant: str, service: str, path: str, method: str) -> str | None:
     """
     if tenant != HOUSE:
         return ANY
-    if service in _OPEN_PATHS and (
-        path in _OPEN_PATHS[service] or any(_is_below(path, prefix) for prefix in _OPEN_SUBTREES[service])
-    ):
+    if service in _OPEN and (path in _OPEN[service] or path.startswith(_OPEN_BELOW[service])):
         return None
     if service == "user" and _is_below(path, _USERS):
         if method == "OPTIONS" or (method == "POST" and path == _USERS):  # a CORS preflight has no key; sign-up

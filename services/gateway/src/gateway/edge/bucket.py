@@ -15,7 +15,7 @@ from gateway.edge.headers import Header
 LEASE_SHARE = 100
 """A lease is a hundredth of the limit at the most; so a limit below 200 is shared to the request."""
 MAX_BUCKETS = 10_000
-"""Buckets that a worker remembers for one rule; those used longest ago are forgotten, here and not in Redis."""
+"""Remembered by a worker for one rule: some 5 MB."""
 Waiter = asyncio.Future["bool | None"]
 """A request that waits: there is a token for it, there is none, nobody knows."""
 
@@ -102,10 +102,12 @@ class Policy:
 
     Args:
         name: of the rule, among all workers.
+        who: whose limit it is, for metrics.
         count: requests allowed per `per_s` seconds.
+        most: buckets to remember; those used longest ago are forgotten, here and not in Redis.
     """
 
-    def __init__(self, name: str, *, who: str, count: int, per_s: int) -> None:
+    def __init__(self, name: str, *, who: str, count: int, per_s: int, most: int = MAX_BUCKETS) -> None:
         self.name = name
         self.who = who
         self.count = count
@@ -115,10 +117,11 @@ class Policy:
         self.limit_header: Header = (b"ratelimit-limit", b"%d" % count)
         self.policy_header: Header = (b"ratelimit-policy", b"%d;w=%d" % (count, per_s))
         self.buckets: OrderedDict[str, Bucket] = OrderedDict()
+        self._most = most
 
     def add(self, name: str, now_s: float) -> Bucket:
         """A new bucket, full; the one used longest ago goes if there are too many."""
-        if len(self.buckets) >= MAX_BUCKETS:
+        if len(self.buckets) >= self._most:
             self.buckets.popitem(last=False)
         bucket = self.buckets[name] = Bucket(self, name, now_s)
         return bucket
