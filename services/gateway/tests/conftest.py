@@ -358,7 +358,10 @@ def backend() -> Iterator[Backend]:
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory, catalogue: Backend, user: Backend) -> Iterator[Gateway]:
     """A gateway for all tests of this process that leave it as it is."""
-    env = {"CATALOGUE_URL": catalogue.url, "USER_URL": user.url, "REQUEST_TIMEOUT_MS": "3000", "DRAIN_SECONDS": "0"}
+    env = {
+        "CATALOGUE_URL": catalogue.url, "USER_URL": user.url, "REQUEST_TIMEOUT_MS": "3000", "DRAIN_SECONDS": "0",
+        "BREAKER_FAILURES": "1000", "RETRY_BUDGET_PERCENT": "0",
+    }  # fmt: skip
     process = Gateway("gateway", directory=tmp_path_factory.mktemp("gateway"), env=env, module="asgi")
     yield process.wait_alive()
     process.stop()

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 
 from gateway.edge.routes import Route, RouteTable, static_routes
-from gateway.edge.upstream import Limits, Upstream
+from gateway.registry.table import Group
 
-CATALOGUE = Upstream("catalogue", "http://127.0.0.1:1", Limits())
-USER = Upstream("user", "http://127.0.0.1:2", Limits())
+CATALOGUE, USER = Group([]), Group([])
 TABLE = RouteTable(static_routes(catalogue=CATALOGUE, user=USER))
 
 
 @pytest.mark.parametrize(
-    ("path", "name", "upstream"),
+    ("path", "name", "group"),
     [
         ("/", "home", CATALOGUE),
         ("/api/products", "products", CATALOGUE),
@@ -29,11 +28,11 @@ TABLE = RouteTable(static_routes(catalogue=CATALOGUE, user=USER))
         ("/user/openapi.json", "openapi", USER),
     ],
 )
-def test_a_path_leads_to_the_service_of_its_longest_prefix(path: str, name: str, upstream: Upstream) -> None:
+def test_a_path_leads_to_the_service_of_its_longest_prefix(path: str, name: str, group: Group) -> None:
     """Section 5 of the contract: the static prefixes, and all that is below them."""
     route = TABLE.find(path)
     assert route is not None
-    assert (route.name, route.upstream) == (name, upstream)
+    assert (route.name, route.group) == (name, group)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import time
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -16,13 +17,18 @@ from chassis.lifecycle import Lifecycle
 from chassis.logging import access
 from chassis.metrics import Metrics
 from gateway.edge.body import Body, Receive, Send
+from gateway.edge.fetched import CLOSE, SERVER, Truncated
 from gateway.edge.headers import Header, Peers
 from gateway.edge.local import HTML, Endpoint, endpoints
-from gateway.edge.proxy import CLOSE, SERVER, Proxy, Truncated
+from gateway.edge.proxy import Proxy
 from gateway.edge.request import Request
 from gateway.edge.routes import Route, RouteTable, static_routes
 from gateway.edge.status import ServiceStatus
-from gateway.edge.upstream import Limits, Upstream
+from gateway.edge.target import Target
+from gateway.edge.upstream import Upstreams
+from gateway.policy import UpstreamPolicy
+from gateway.registry.route import Route as ServiceRoute
+from gateway.registry.table import Group
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,32 +49,30 @@ class Edge:
 
     def __init__(self, settings: Settings) -> None:
         metrics = Metrics(service="gateway", version=settings.app_version, commit=settings.commit)
-        limits = Limits(
-            connect_timeout_s=settings.upstream.connect_timeout_ms / 1000,
-            max_connections=settings.upstream.max_connections,
-            idle_s=settings.upstream.idle_s,
-        )
-        catalogue = Upstream("catalogue", settings.catalogue_url, limits)
-        user = Upstream("user", settings.user_url, limits)
+        catalogue = _group(1, "catalogue", settings.catalogue_url, settings.gateway_env)
+        user = _group(2, "user", settings.user_url, settings.gateway_env)
         health = Health(service="gateway", version=settings.app_version)
         self.settings = settings
         self._metrics = metrics
-        self._upstreams = (catalogue, user)
+        self._upstreams = Upstreams(settings, policy=UpstreamPolicy(settings), metrics=metrics)
         self._peers = Peers(
             trusted=map(ipaddress.ip_network, settings.trusted_proxies),
             internal=map(ipaddress.ip_network, settings.internal_networks),
         )
         self._routes = RouteTable(static_routes(catalogue=catalogue, user=user))
-        self._proxy = Proxy(peers=self._peers, metrics=metrics)
-        status = ServiceStatus(self._upstreams)
-        for upstream in self._upstreams:
-            health.add(upstream.name, partial(status.check, upstream.name), required=False)
+        self._proxy = Proxy(
+            self._upstreams,
+            peers=self._peers,
+            metrics=metrics,
+            env=settings.gateway_env,
+            timeout_s=settings.request_timeout_ms / 1000,
+        )
+        urls = {"catalogue": settings.catalogue_url, "user": settings.user_url}
+        status = ServiceStatus(urls, self._upstreams)
+        for name in urls:
+            health.add(name, partial(status.check, name), required=False)
         self._endpoints = endpoints(health=health, status=status, metrics=metrics, peers=self._peers)
         self._in_flight = 0
-        self._waiting = metrics.gauge("gateway_upstream_in_flight", "Requests in flight by upstream", ("upstream",))
-        self._connections = metrics.gauge(
-            "gateway_upstream_connections", "Connections by upstream and state", ("upstream", "state")
-        )
         lifecycle = Lifecycle()
         lifecycle.background("metrics-sampler", metrics.sample, interval_s=settings.metrics_sample_seconds)
         self.extensions = {"lifecycle": lifecycle}
@@ -135,7 +139,9 @@ class Edge:
             raise Unavailable("The gateway is busy")
         self._in_flight += 1
         try:
-            return await self._proxy.forward(request, route, send)
+            path = request.raw_path[len(route.strip) :] if route.strip else request.raw_path
+            target = Target(endpoint=route.name, group=route.group, path=path, query=request.query)
+            return await self._proxy.forward(request, target, send)
         finally:
             self._in_flight -= 1
 
@@ -199,19 +205,19 @@ class Edge:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         ticker.cancel()
-        for upstream in self._upstreams:
-            upstream.close()
+        self._upstreams.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            for upstream in self._upstreams:
-                upstream.sweep(loop.time())
-                self._waiting.labels(upstream.name).set(upstream.in_flight)
-                self._connections.labels(upstream.name, "idle").set(upstream.idle)
-                self._connections.labels(upstream.name, "in_use").set(upstream.in_use)
+            self._upstreams.tick(loop.time())
             await asyncio.sleep(TICK_S)
+
+
+def _group(number: int, service: str, url: str, env: str) -> Group:
+    now = datetime.now(UTC)
+    return Group([ServiceRoute(number, "storefront", service, env, "v1", url, True, 100, now, now)])
 
 
 async def _send(

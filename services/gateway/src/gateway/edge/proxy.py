@@ -1,108 +1,306 @@
-"""The streaming proxy: one request to its upstream and the answer back, within the deadline."""
+"""The proxy: one request to an instance of its service, again where that is safe, and the answer back in time."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+import asyncio
+import random
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from chassis.errors import DeadlineExceeded, Problem, Unavailable
-from gateway.edge.body import BodyRefused, Send, chunk
+from gateway.edge.body import BodyRefused, Send
 from gateway.edge.exchange import ConnectionDied, Exchange, OutOfTime, UpstreamError
-from gateway.edge.headers import Header, Peers, response_headers
+from gateway.edge.fetched import Fetched
+from gateway.edge.headers import Header, Peers
+from gateway.edge.instance import Instance, Unreachable
+from gateway.edge.lanes import Lane, Lanes
+from gateway.edge.message import message
+from gateway.edge.upstream import Saturated
 
 if TYPE_CHECKING:
     from chassis.metrics import Metrics
     from gateway.edge.request import Request
-    from gateway.edge.routes import Route
-    from gateway.edge.upstream import Upstream
+    from gateway.edge.target import Target
+    from gateway.edge.upstream import Upstreams
+    from gateway.registry.route import Route
 
-SERVER: Header = (b"server", b"storefront")
-CLOSE: Header = (b"connection", b"close")
-_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-_BODILESS = frozenset({204, 304})
+REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+WORTH_A_RETRY = frozenset({502, 503, 504})
+MAX_UNREACHABLE = 3
+"""So many instances in a row that cannot be reached, and the request is given up."""
+RETRY_WAIT_S = (0.01, 0.05)
+_BLAME_SHARE = 0.9
+"""A time-out speaks against an instance only if it had at least this share of the gateway's own time."""
 
 
-class Truncated(Exception):
-    """The answer broke off after it had begun: all that is left is to close the client's connection.
+class LeftAlone(UpstreamError):
+    """Every instance that could answer is being left alone."""
 
-    `status` is what had been sent.
-    """
+    outcome = "open"
 
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
+    def __init__(self) -> None:
+        super().__init__("no instance is in use")
+
+
+class ClosedWhileIdle(ConnectionDied):
+    """A kept connection was closed as a request came that must not be sent twice."""
+
+    def __init__(self) -> None:
+        super().__init__(unheard=True)
+
+
+class _Call:
+    """One request on its way, over all its tries. `lane` and `instance` are those of the last one."""
+
+    __slots__ = (
+        "avoided", "fields", "has_full_time", "instance", "lane", "piece", "repeatable", "request", "target", "tried",
+        "whole", "without",
+    )  # fmt: skip
+
+    instance: Instance
+
+    def __init__(
+        self,
+        request: Request,
+        target: Target,
+        lane: Lane,
+        piece: bytes,
+        fields: Sequence[Header],
+        without: Collection[bytes],
+    ) -> None:
+        self.request = request
+        self.target = target
+        self.piece = piece
+        self.fields = fields
+        self.without = without
+        self.whole = request.body is None or not request.body.unread
+        self.repeatable = self.whole and request.method in REPEATABLE
+        self.has_full_time = False
+        self.lane = lane
+        self.tried: list[Instance] = []
+        self.avoided: Instance | None = None
 
 
 class Proxy:
-    """Forwards requests to upstreams and counts what comes of them."""
+    """Sends requests to upstreams and counts what comes of them.
 
-    def __init__(self, *, peers: Peers, metrics: Metrics) -> None:
+    Args:
+        env: the gateway's own environment.
+        timeout_s: the gateway's own deadline for a request.
+    """
+
+    def __init__(self, upstreams: Upstreams, *, peers: Peers, metrics: Metrics, env: str, timeout_s: float) -> None:
+        self._lanes = Lanes(upstreams, env=env, metrics=metrics)
         self._peers = peers
-        self._requests = metrics.counter(
-            "gateway_upstream_requests_total", "Requests to an upstream by what came of them", ("upstream", "outcome")
+        self._blame_after_s = timeout_s * _BLAME_SHARE
+        self._retries = metrics.counter(
+            "gateway_retries_total", "Requests sent again by what came of it", ("upstream", "outcome")
         )
-        self._counters: dict[tuple[str, str], Any] = {}
 
-    def _count(self, upstream: Upstream, outcome: str) -> None:
-        key = (upstream.name, outcome)
-        counter = self._counters.get(key)
-        if counter is None:
-            counter = self._counters[key] = self._requests.labels(*key)
-        counter.inc()
-
-    async def forward(self, request: Request, route: Route, send: Send) -> int:
-        """Answer `request` with what the route's upstream says; returns the status.
+    async def forward(self, request: Request, target: Target, send: Send) -> int:
+        """Answer `request` with what the target's service says; returns the status.
 
         Raises:
             Problem: there is no answer to pass on; nothing has been sent to the client.
             Truncated: the answer broke off after it had begun.
         """
-        upstream = route.upstream
-        outcome = "abandoned"  # by the client: it left, or its body was too large or too slow
-        exchange: Exchange | None = None
-        upstream.enter()
+        route = target.choose()
+        if route is None:
+            raise Unavailable("No version of this service takes requests")
+        fetched = await self.fetch(request, target, route)
         try:
-            exchange = await self._exchange(request, route)
-            await _relay(request, exchange, send)
-            outcome = "answered"
-            upstream.well()
-            return exchange.status
-        except UpstreamError as error:
-            outcome = error.outcome
-            upstream.unwell(error)
-            if exchange is None:
-                raise _problem(upstream, error) from None
-            raise Truncated(exchange.status) from None
+            return await fetched.relay(request, send)
         finally:
-            if exchange is not None:
-                exchange.abandon()
-            upstream.leave()
-            self._count(upstream, outcome)
+            fetched.close()
 
-    async def _exchange(self, request: Request, route: Route) -> Exchange:
-        """Send the request; returns when the answer's head is here.
+    async def fetch(
+        self,
+        request: Request,
+        target: Target,
+        route: Route,
+        *,
+        fields: Sequence[Header] = (),
+        without: Collection[bytes] = (),
+    ) -> Fetched:
+        """Send `request` to `route`, or to another of the target's if nobody is there; returns when the head of the
+        answer is here, of a small answer all of it. The caller closes it.
 
-        A request that is the same sent twice, and whose kept connection turns out to have been closed before the
-        first byte of an answer, is sent once more on a new one. Nothing else is repeated.
+        Args:
+            fields: fields added to the request, names in lower case; the request's own of those names are left out.
+            without: names of fields of the request that are left out.
+
+        Raises:
+            Problem: there is no answer: 503, 504, or what is wrong with the request's body.
+        """
+        lane = self._lanes.of(route)
+        context, body = request.context, request.body
+        try:
+            if context.remaining_s() <= 0:
+                lane.count(OutOfTime.outcome)
+                raise OutOfTime("the request came with no time left")
+            piece = await body.first(context.remaining_s()) if body is not None else b""
+            call = _Call(request, target, lane, piece, fields, without)
+            call.has_full_time = call.whole and context.remaining_s() >= self._blame_after_s
+            lane.upstream.budget.deposit()
+            return await self._with_retry(call, lane)
+        except UpstreamError as error:
+            raise _problem(route, error) from None
+
+    async def _with_retry(self, call: _Call, lane: Lane) -> Fetched:
+        """A try; and for what may be repeated and is worth it another one, if budget and time allow.
 
         Raises:
             UpstreamError: there is no answer.
-            Problem: the request's body is too large, or does not come.
         """
-        upstream, context, body = route.upstream, request.context, request.body
-        upstream.check_room()
-        if context.remaining_s() <= 0:
-            raise OutOfTime("the request came with no time left")
-        piece = await body.first(context.remaining_s()) if body is not None else b""
-        whole = body is None or not body.unread
-        repeatable = whole and request.method in _REPEATABLE
-        message = self._message(request, route, piece, whole=whole)
-        connection = upstream.take_idle(probe=not repeatable)
+        first: Fetched | None = None
+        try:
+            first = await self._reach(call, lane)
+            if first.status not in WORTH_A_RETRY or not self._may_retry(call):
+                return first
+        except ConnectionDied:
+            if not self._may_retry(call):
+                raise
+        outcome = "failed"
+        try:
+            await asyncio.sleep(random.uniform(*RETRY_WAIT_S))  # noqa: S311 - jitter
+            second = await self._reach(call, call.lane)
+            if second.status not in WORTH_A_RETRY:
+                outcome = "answered"
+        except UpstreamError:
+            if first is None:
+                raise
+            second, first = first, None
+        finally:
+            self._count_retry(call, outcome)
+            if first is not None:
+                first.close()
+        return second
+
+    def _may_retry(self, call: _Call) -> bool:
+        """Whether the request may be sent again, after the try that `call` speaks of; another instance is preferred."""
+        if not call.repeatable or call.request.context.remaining_s() <= RETRY_WAIT_S[1]:
+            return False
+        if not call.lane.upstream.budget.take():
+            self._count_retry(call, "over_budget")
+            return False
+        call.avoided = call.instance
+        return True
+
+    def _count_retry(self, call: _Call, outcome: str) -> None:
+        self._retries.labels(call.lane.label, outcome).inc()
+
+    async def _reach(self, call: _Call, lane: Lane) -> Fetched:
+        """One try that reaches an instance. Where nobody can be reached nothing is sent, so the next one is tried at
+        once, whatever the method.
+
+        Raises:
+            UpstreamError: there is no answer.
+        """
+        error: UpstreamError | None = None
+        for _ in range(MAX_UNREACHABLE):
+            try:
+                lane, instance = await self._find(call, lane)
+            except UpstreamError as nobody:
+                if error is None:
+                    lane.count(nobody.outcome)
+                raise error or nobody from None
+            try:
+                return await self._send(call, lane, instance)
+            except Unreachable as unreachable:
+                error = unreachable
+                call.tried.append(instance)
+        raise error or LeftAlone()
+
+    async def _find(self, call: _Call, lane: Lane) -> tuple[Lane, Instance]:
+        """The instance for the next try: a fine one of the lane, else of another version, else the least bad.
+
+        Raises:
+            UpstreamError: there is none.
+        """
+        if call.avoided is None:
+            instance = lane.upstream.pick(call.tried, trial=call.repeatable)
+            return (lane, instance) if instance is not None else await self._look_further(call, lane)
+        call.tried.append(call.avoided)
+        try:
+            return await self._look_further(call, lane)
+        except LeftAlone:
+            call.tried.remove(call.avoided)
+            return await self._look_further(call, lane)
+        finally:
+            call.avoided = None
+
+    async def _look_further(self, call: _Call, lane: Lane) -> tuple[Lane, Instance]:
+        error: UpstreamError | None = None
+        lanes: list[Lane] = []
+        excluded: list[int] = []
+        while len(excluded) < MAX_UNREACHABLE:
+            excluded.append(lane.route.id)
+            upstream = lane.upstream
+            try:
+                if not upstream.instances:
+                    await upstream.find(call.request.context.remaining_s())
+                instance = upstream.pick(call.tried, trial=call.repeatable)
+                if instance is not None:
+                    return lane, instance
+                lanes.append(lane)
+            except UpstreamError as nowhere:
+                error = nowhere
+            route = call.target.choose(excluded)
+            if route is None:
+                break
+            lane = self._lanes.of(route)
+        for lane in lanes:
+            instance = lane.upstream.last_resort(call.tried)
+            if instance is not None:
+                return lane, instance
+        raise error or LeftAlone()
+
+    async def _send(self, call: _Call, lane: Lane, instance: Instance) -> Fetched:
+        """Send the request to `instance`; returns when the answer's head is here.
+
+        A request that is the same sent twice, and whose kept connection turns out to have been closed before the
+        first byte of an answer, is sent once more on a new one.
+
+        Raises:
+            UpstreamError: there is no answer.
+        """
+        call.lane, call.instance = lane, instance
+        upstream = lane.upstream
+        upstream.enter()
+        instance.waiting += 1
+        instance.requests += 1
+        outcome = "abandoned"  # by the client: it left, or its body was too large or too slow
+        fetched: Fetched | None = None
+        try:
+            upstream.check_room()
+            exchange = await self._exchange(call, lane, instance)
+            fetched = Fetched(lane, instance, exchange, call.request.context)
+            return fetched
+        except UpstreamError as error:
+            outcome = error.outcome
+            if _is_to_blame(error, call):
+                instance.failed(error)
+            raise
+        finally:
+            instance.waiting -= 1
+            if fetched is None:
+                instance.released()
+                upstream.leave()
+                lane.count(outcome)
+
+    async def _exchange(self, call: _Call, lane: Lane, instance: Instance) -> Exchange:
+        request, whole, repeatable = call.request, call.whole, call.repeatable
+        context, body = request.context, request.body
+        data = message(
+            request, call.target, lane.upstream, self._peers,
+            piece=call.piece, whole=whole, fields=call.fields, without=call.without,
+        )  # fmt: skip
+        connection = instance.take_idle(probe=not repeatable)
         while True:
             if connection is None:
-                connection = await upstream.connect(context.remaining_s())
+                connection = await instance.connect(context.remaining_s())
             reused = connection.used
-            exchange = connection.begin(message, head_only=request.method == "HEAD", whole=whole)
+            exchange = connection.begin(data, head_only=request.method == "HEAD", whole=whole)
             timer = connection.loop.call_later(max(context.remaining_s(), 0.0), _expire, request, exchange)
             if body is not None and not whole:
                 body.start(exchange)
@@ -110,87 +308,25 @@ class Proxy:
                 await exchange.head()
                 return exchange
             except ConnectionDied as error:
-                if not (error.unheard and reused and repeatable):
+                if not (error.unheard and reused):
                     raise
-                self._count(upstream, error.outcome)
+                if not repeatable:
+                    raise ClosedWhileIdle from None
+                lane.count(error.outcome)
                 connection = None
             finally:
                 timer.cancel()
                 if not exchange.streaming:
                     exchange.abandon()
 
-    def _message(self, request: Request, route: Route, piece: bytes, *, whole: bool) -> bytes:
-        """The request's head as the upstream gets it, and what there is of its body."""
-        target = request.raw_path
-        if route.strip:
-            target = target[len(route.strip) :]
-        if request.query:
-            target = b"%b?%b" % (target, request.query)
-        parts = [request.method.encode(), b" ", target, route.upstream.request_line_end]
-        for name, value in request.fields:
-            parts += (name, b": ", value, b"\r\n")
-        aside, context = request.aside, request.context
-        parts.append(self._peers.forwarding_lines(request.peer, request.host, request.scheme, aside))
-        body = request.body
-        if body is None:
-            if b"content-length" in aside:
-                parts.append(b"Content-Length: 0\r\n")
-        elif body.length is not None:
-            parts.append(b"Content-Length: %d\r\n" % body.length)
-        elif whole:
-            parts.append(b"Content-Length: %d\r\n" % len(piece))
-        else:
-            parts.append(b"Transfer-Encoding: chunked\r\n")
-            piece = chunk(piece) if piece else b""
-        if b"tracestate" in aside and context.trace_id.encode() in aside.get(b"traceparent", b""):
-            parts.append(b"tracestate: %b\r\n" % aside[b"tracestate"])
-        parts.append(
-            b"X-Request-ID: %b\r\ntraceparent: %b\r\nX-Request-Timeout-Ms: %d\r\n\r\n"
-            % (
-                context.request_id.encode(),
-                context.child_traceparent().encode(),
-                max(context.remaining_s() * 1000, 1),
-            )
-        )
-        parts.append(piece)
-        return b"".join(parts)
 
-
-async def _relay(request: Request, exchange: Exchange, send: Send) -> None:
-    """Pass the answer on: in two messages if it is all here, else as it comes and as fast as the client takes it.
-
-    The deadline goes on while the upstream is waited for, and stands still while the client is; how long a client
-    may be slow is the worker's affair.
-
-    Raises:
-        UpstreamError: it broke off.
+def _is_to_blame(error: UpstreamError, call: _Call) -> bool:
+    """Whether an error speaks against the instance. A client that gave it little time, or was slow, is its own doing;
+    a kept connection that both sides gave up at the same time is nobody's.
     """
-    status, context = exchange.status, request.context
-    headers = response_headers(exchange.headers, exchange.named_by_connection)
-    body = exchange.take()
-    length = exchange.length
-    if length is None and exchange.complete and not exchange.head_only and status not in _BODILESS:
-        length = len(body)
-    if length is not None:
-        headers.append((b"content-length", b"%d" % length))
-    headers.append((b"x-request-id", context.request_id.encode()))
-    headers.append(SERVER)
-    if request.body is not None and request.body.unread:
-        headers.append(CLOSE)
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    loop = exchange.connection.loop
-    left_s = context.remaining_s()
-    while not exchange.complete or exchange.pieces:
-        if body:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-        began_s = time.monotonic()
-        timer = loop.call_later(max(left_s, 0.0), exchange.expire)
-        try:
-            body = await exchange.read()
-        finally:
-            timer.cancel()
-        left_s -= time.monotonic() - began_s
-    await send({"type": "http.response.body", "body": body})
+    if isinstance(error, OutOfTime):
+        return call.has_full_time
+    return not isinstance(error, (BodyRefused, ClosedWhileIdle, Saturated))
 
 
 def _expire(request: Request, exchange: Exchange) -> None:
@@ -202,10 +338,12 @@ def _expire(request: Request, exchange: Exchange) -> None:
         exchange.expire()
 
 
-def _problem(upstream: Upstream, error: UpstreamError) -> Problem:
+def _problem(route: Route, error: UpstreamError) -> Problem:
     """What a client is told: never a driver's text, and where something is lost or full, when to come back."""
     if isinstance(error, BodyRefused):
         return error.problem
     if isinstance(error, OutOfTime):
-        return DeadlineExceeded(f"The {upstream.name} service did not answer in time")
-    return Unavailable(f"The {upstream.name} service is not available")
+        return DeadlineExceeded(f"The {route.service} service did not answer in time")
+    if isinstance(error, Saturated):
+        return Unavailable(f"The {route.service} service is busy")
+    return Unavailable(f"The {route.service} service is not available")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.edge.upstream import Upstream
+from gateway.registry.table import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +15,12 @@ class Route:
     Attributes:
         name: the `endpoint` label in metrics and `route` in logs.
         prefix: the path, and with `subtree` every path below it, by whole segments.
-        strip: taken off the front of the path before it goes to the upstream.
+        strip: taken off the front of the path before it goes to the service.
     """
 
     name: str
     prefix: str
-    upstream: Upstream
+    group: Group
     subtree: bool = True
     strip: str = ""
 
@@ -50,7 +50,7 @@ class RouteTable:
         return None
 
 
-def static_routes(*, catalogue: Upstream, user: Upstream) -> list[Route]:
+def static_routes(*, catalogue: Group, user: Group) -> list[Route]:
     """The routes of CONTRACT section 5 that exist already, and each service's API documents.
 
     A service's pages refer to its operations relative to themselves, so its documented paths answer below its own

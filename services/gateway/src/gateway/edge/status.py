@@ -5,29 +5,27 @@ from __future__ import annotations
 import asyncio
 import html
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from chassis.health import Result
-from gateway.edge.exchange import UpstreamError
-from gateway.edge.upstream import Upstream
+from gateway.edge.probe import is_up
+from gateway.edge.upstream import Upstreams
 
 State = Literal["up", "down"]
 CACHE_S = 1.0
 """Answers are this old at the most, so that polling costs a service one request a second and worker."""
 GLANCE_S = 0.2
 """Health answers wait for it no longer than this, and use the last known state."""
-LIMIT_S = 1.0
-"""A service has this long to answer."""
 
 
 class ServiceStatus:
     """The last known state of every service."""
 
-    def __init__(self, upstreams: Sequence[Upstream]) -> None:
-        self._upstreams = tuple(upstreams)
+    def __init__(self, urls: Mapping[str, str], upstreams: Upstreams) -> None:
+        self._urls = dict(urls)
+        self._upstreams = upstreams
         self._states: dict[str, State] = {}
-        self._errors: dict[str, UpstreamError] = {}
         self._fresh_until_s = 0.0
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -51,8 +49,9 @@ class ServiceStatus:
 
     async def _refresh(self) -> None:
         try:
-            found = await asyncio.gather(*(_ask(upstream) for upstream in self._upstreams))
-            self._states = {upstream.name: state for upstream, state in zip(self._upstreams, found, strict=True)}
+            asked = (is_up(self._upstreams.of(url, name)) for name, url in self._urls.items())
+            found = await asyncio.gather(*asked)
+            self._states = {name: "up" if up else "down" for name, up in zip(self._urls, found, strict=True)}
             self._fresh_until_s = time.monotonic() + CACHE_S
         finally:
             self._refreshing = None
@@ -69,32 +68,11 @@ class ServiceStatus:
         """`GET /status`: the same for people."""
         states = await self.states()
         rows = "".join(
-            f'<tr class="{states[upstream.name]}"><td>{html.escape(upstream.name)}</td><td>{states[upstream.name]}</td>'
-            f"<td>{upstream.in_flight}</td><td>{upstream.idle}</td></tr>"
-            for upstream in self._upstreams
+            f'<tr class="{states[name]}"><td>{html.escape(name)}</td><td>{states[name]}</td>'
+            f"<td>{self._upstreams.of(url).in_flight}</td><td>{self._upstreams.of(url).idle}</td></tr>"
+            for name, url in self._urls.items()
         )
         return _PAGE.replace("{rows}", rows).encode()
-
-
-async def _ask(upstream: Upstream) -> State:
-    """One `GET /health/live`, on a connection of its own: that the service still accepts one is part of the answer."""
-    deadline_s = time.monotonic() + LIMIT_S
-    try:
-        connection = await upstream.connect(LIMIT_S)
-    except UpstreamError:
-        return "down"
-    exchange = connection.begin(
-        b"GET /health/live" + upstream.request_line_end + b"Connection: close\r\n\r\n", head_only=False, whole=True
-    )
-    timer = connection.loop.call_later(max(deadline_s - time.monotonic(), 0.0), exchange.expire)
-    try:
-        await exchange.head()
-        return "up" if exchange.status == 200 else "down"
-    except UpstreamError:
-        return "down"
-    finally:
-        timer.cancel()
-        exchange.abandon()
 
 
 _PAGE = """<!doctype html>
