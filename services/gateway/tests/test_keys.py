@@ -89,7 +89,7 @@ def test_the_admin_key_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{text}\n")
     key = read_admin_key(tmp_path / "key")
     assert key is not None
-    assert (key.name, key.digest, key.scopes) == ("admin", digest(text), {"admin"})
+    assert (key.name, key.digest, key.scopes) == ("admin", digest(text), frozenset({"admin"}))
     assert read_admin_key(None) is None
 
 
