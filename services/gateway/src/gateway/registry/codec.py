@@ -2,43 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
+from gateway.registry.batch import Batch
 from gateway.registry.keys import ApiKey
 from gateway.registry.route import Route
 from gateway.registry.table import Change
 
 T = TypeVar("T")
-
-
-class Batch(NamedTuple):
-    """What the revisions after `base`, up to `revision`, did. It holds states, so doing some of it again is no harm."""
-
-    epoch: str
-    base: int
-    revision: int
-    changes: Sequence[Change] = ()
-    keys: Sequence[ApiKey] = ()
-
-
-def batches(epoch: str, changes: Iterable[Change], keys: Iterable[ApiKey]) -> Iterator[Batch]:
-    """The same in batches of revisions that follow one another without a gap."""
-    steps: list[Change | ApiKey] = sorted([*changes, *keys], key=lambda step: step.revision)
-    while steps:
-        gap = next((n for n in range(1, len(steps)) if steps[n].revision > steps[n - 1].revision + 1), len(steps))
-        run, steps = steps[:gap], steps[gap:]
-        yield Batch(
-            epoch,
-            run[0].revision - 1,
-            run[-1].revision,
-            [step for step in run if isinstance(step, Change)],
-            [step for step in run if isinstance(step, ApiKey)],
-        )
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

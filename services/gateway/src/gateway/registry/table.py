@@ -132,7 +132,7 @@ class Table:
 
     def become(self, other: Table) -> None:
         """Take over all of `other`, which belongs to nobody any more: `replace`, with the work done elsewhere."""
-        self._routes, self._members, self._groups = other._routes, other._members, {}  # noqa: SLF001
+        self._routes, self._members, self._groups = other._routes, other._members, {}
         self.epoch, self.revision = other.epoch, other.revision
 
     def apply(self, changes: Iterable[Change], *, revision: int = 0) -> None:
@@ -150,15 +150,17 @@ class Table:
 
     def _put(self, route_id: int, route: Route | None) -> None:
         before = self._routes.pop(route_id, None)
-        if before is not None:
-            key = (before.tenant, before.service, before.env)
-            left = tuple(member for member in self._members[key] if member.id != route_id)
+        key = None if route is None else (route.tenant, route.service, route.env)
+        if before is not None and (old := (before.tenant, before.service, before.env)) != key:
+            left = self._others(old, route_id)
             if left:
-                self._members[key] = left
+                self._members[old] = left
             else:
-                del self._members[key]
-                self._groups.pop(key, None)
-        if route is not None:
-            key = (route.tenant, route.service, route.env)
+                del self._members[old]
+                self._groups.pop(old, None)
+        if route is not None and key is not None:
             self._routes[route_id] = route
-            self._members[key] = (*self._members.get(key, ()), route)
+            self._members[key] = (*self._others(key, route_id), route)  # at once: a reader sees one state or the other
+
+    def _others(self, key: GroupKey, route_id: int) -> tuple[Route, ...]:
+        return tuple(member for member in self._members.get(key, ()) if member.id != route_id)
