@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 Header = tuple[bytes, bytes]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,17 +32,22 @@ HOP_BY_HOP = frozenset(
 
 _OURS = frozenset(
     {
+        b"authorization",
         b"content-length",
         b"expect",
         b"forwarded",
         b"host",
         b"traceparent",
         b"tracestate",
+        b"x-api-key",
         b"x-forwarded-for",
         b"x-forwarded-host",
         b"x-forwarded-proto",
         b"x-request-id",
         b"x-request-timeout-ms",
+        b"x-route-env",
+        b"x-route-key",
+        b"x-route-version",
     }
 )
 _DISBELIEVED = frozenset(
@@ -79,6 +84,18 @@ def valid_host(host: bytes) -> bool:
     Less than RFC 9110 section 7.2 has: a comma or a `%` in a name is legal there, and read differently by everyone.
     """
     return _HOST.fullmatch(host) is not None
+
+
+def by_name(headers: Collection[Header]) -> dict[bytes, bytes]:
+    """The fields by name. Of one given several times the values are joined by commas, so that what may occur once only
+    becomes invalid.
+    """
+    fields = dict(headers)
+    if len(fields) != len(headers):
+        fields = {}
+        for name, value in headers:
+            fields[name] = fields[name] + b"," + value if name in fields else value
+    return fields
 
 
 def sort_request(headers: Iterable[Header]) -> tuple[list[Header], dict[bytes, bytes]]:
@@ -151,6 +168,14 @@ class Peers:
                 break
         return peer
 
+    def origin(
+        self, peer: str, host: bytes | None, scheme: str, headers: Mapping[bytes, bytes]
+    ) -> tuple[bytes | None, str]:
+        """(host, scheme) that the client meant: what the lines below tell the upstream in `X-Forwarded-Host|Proto`."""
+        if self._trusted and _within(peer, self._trusted):
+            return _outer(host, scheme, headers)
+        return host, scheme
+
     def forwarding_lines(self, peer: str, host: bytes | None, scheme: str, aside: Mapping[bytes, bytes]) -> bytes:
         """The `X-Forwarded-For|Host|Proto` and `Forwarded` lines for the upstream, each with its CRLF."""
         if self._trusted and _within(peer, self._trusted):
@@ -183,14 +208,22 @@ def _continued_lines(peer: str, host: bytes | None, scheme: str, aside: Mapping[
     """The same behind a trusted proxy: its lists get one more hop, its scheme and host are taken over."""
     hops = aside.get(b"x-forwarded-for")
     elements = aside.get(b"forwarded")
-    proto = aside.get(b"x-forwarded-proto")
-    outer = aside.get(b"x-forwarded-host")
+    host, scheme = _outer(host, scheme, aside)
     return _lines(
         peer,
-        outer if outer is not None and valid_host(outer) else host,
-        "https" if proto == b"https" else "http" if proto == b"http" else scheme,
+        host,
+        scheme,
         hops + b", " if hops else b"",
         elements + b", " if elements else b"",
+    )
+
+
+def _outer(host: bytes | None, scheme: str, headers: Mapping[bytes, bytes]) -> tuple[bytes | None, str]:
+    proto = headers.get(b"x-forwarded-proto")
+    outer = headers.get(b"x-forwarded-host")
+    return (
+        outer if outer is not None and valid_host(outer) else host,
+        "https" if proto == b"https" else "http" if proto == b"http" else scheme,
     )
 
 

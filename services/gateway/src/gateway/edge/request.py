@@ -8,30 +8,41 @@ from typing import Any
 from chassis.context import RequestContext
 from chassis.errors import BadRequest, Problem
 from gateway.edge.body import Body
-from gateway.edge.headers import Header, Peers, sort_request, valid_host
+from gateway.edge.headers import Header, Peers, by_name, sort_request, valid_host
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ABSOLUTE_FORM = re.compile(r"http://([^/?]*)(/.*)?", re.DOTALL | re.IGNORECASE)
 
 
 class Request:
-    """One request. `path` is decoded and begins with a slash; `raw_path` is what the client wrote of it."""
+    """One request. `path` is decoded and begins with a slash; `raw_path` is what the client wrote of it.
+
+    Attributes:
+        headers: every field by name, as `headers.by_name` has it (`aside` is its old name).
+        lines: the fields as they came.
+        origin: (host, scheme) that the client meant, whatever trusted proxies there are in front.
+        cached: whether the cache answered, and no service was asked for it.
+    """
 
     __slots__ = (
         "aside",
         "body",
+        "cached",
         "client",
         "context",
         "endpoint",
-        "fields",
+        "headers",
         "host",
         "http_version",
+        "lines",
         "method",
+        "origin",
         "path",
         "peer",
         "query",
         "raw_path",
         "scheme",
+        "strip_authorization",
     )
 
     context: RequestContext
@@ -45,16 +56,24 @@ class Request:
         self.http_version: str = scope["http_version"]
         client = scope["client"]
         self.peer: str = client[0] if client else ""
-        self.fields: list[Header]
-        self.fields, self.aside = sort_request(scope["headers"])
-        self.host = self.aside.get(b"host")
-        self.client = peers.client(self.peer, self.aside)
+        self.lines: list[Header] = scope["headers"]
+        self.headers = self.aside = by_name(self.lines)
+        self.host = self.headers.get(b"host")
+        self.client = peers.client(self.peer, self.headers)
+        self.origin = peers.origin(self.peer, self.host, self.scheme, self.headers)
         self.body: Body | None = None  # set once it is known to have one
+        self.strip_authorization = False  # whether Authorization holds a key of ours, which is no service's business
+        self.cached = False
         self.endpoint = "unmatched"  # its label in metrics and logs, set once it is known where it goes
+
+    @property
+    def fields(self) -> list[Header]:
+        """The fields that go to a service as they are. Worked out when asked for: a cached answer has no need."""
+        return sort_request(self.lines)[0]
 
     def text(self, name: bytes) -> str | None:
         """A field of ours as text, None if it is not there."""
-        value = self.aside.get(name)
+        value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
     def check(self) -> None:
@@ -69,10 +88,10 @@ class Request:
                 raise BadRequest("A request needs a Host header")
         elif not valid_host(host):
             raise BadRequest("The Host header is not well formed")
-        coding = self.aside.get(b"transfer-encoding")
+        coding = self.headers.get(b"transfer-encoding")
         if coding is not None and coding.lower() != b"chunked":
             raise BadRequest("The only transfer coding taken is chunked")
-        expected = self.aside.get(b"expect")
+        expected = self.headers.get(b"expect")
         if expected is not None and expected.lower() != b"100-continue":
             raise BadRequest("The only expectation taken is 100-continue")
         if self.method in ("CONNECT", "TRACE"):
@@ -96,6 +115,6 @@ class Request:
 
     def body_length(self) -> int | None:
         """Bytes of the body: 0 without one, None if it is chunked."""
-        if b"transfer-encoding" in self.aside:
+        if b"transfer-encoding" in self.headers:
             return None
-        return int(self.aside.get(b"content-length", 0))
+        return int(self.headers.get(b"content-length", 0))
