@@ -21,11 +21,12 @@ class Failed(Exception):
 
 
 @contextmanager
-def connected(model: type[S], *, service: str, table: str) -> Iterator[S]:
+def connected(model: type[S], *, service: str, table: str, log: bool = True) -> Iterator[S]:
     """The settings of `service`, once its database answers; logging is configured.
 
     Args:
         table: what the service keeps, for the message that its table is not there yet.
+        log: False leaves stdout to the tool's own output; warnings go to stderr.
 
     Raises:
         Failed: with one line, for bad settings, a database that does not come, and what files and database refuse
@@ -33,7 +34,8 @@ def connected(model: type[S], *, service: str, table: str) -> Iterator[S]:
     """
     try:
         settings = load(model)
-        configure_logging(settings, service)
+        if log:
+            configure_logging(settings, service)
         wait_for_database(settings.db, application=f"{service}-db")
         yield settings
     except (SettingsError, DatabaseNotThere) as error:
@@ -46,10 +48,14 @@ def connected(model: type[S], *, service: str, table: str) -> Iterator[S]:
         raise Failed(f"The database said no: {error.diag.message_primary or type(error).__name__}") from error
 
 
-def main(service: str, run: Callable[[], str]) -> None:
-    """The console script `<service>-db`: what `run` did goes to stderr; exit status 1 if it raised Failed."""
+def main(service: str, run: Callable[[], str], *, program: str | None = None) -> None:
+    """The console script `<service>-db`: what `run` did goes to stderr; exit status 1 if it raised Failed.
+
+    Args:
+        program: the script's name where it is another.
+    """
     try:
         sys.stderr.write(run() + "\n")
     except Failed as error:
-        sys.stderr.write(f"{service}-db: {error}\n")
+        sys.stderr.write(f"{program or f'{service}-db'}: {error}\n")
         raise SystemExit(1) from None

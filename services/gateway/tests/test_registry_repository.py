@@ -125,7 +125,7 @@ def test_a_refused_write_leaves_nothing(registry: Registry, sql: Sql) -> None:
     assert registry.get(route.id) == route
     assert registry.state().revision == 1
     assert sql("SELECT count(*) FROM routes_history UNION ALL SELECT count(*) FROM routes_outbox") == [(1,), (1,)]
-    assert registry.update(route.id, {"weight": 1}, actor="ann", revisions=[7, 1]).revision == 2
+    assert registry.update(route.id, {"weight": 1}, actor="ann", revisions=[7, 1]).route.revision == 2
 
 
 def test_writers_at_once_get_revisions_without_gaps(registry: Registry, sql: Sql) -> None:
@@ -143,16 +143,16 @@ def test_changes_and_keys_since_a_revision_lead_to_the_snapshot(registry: Regist
     """Routes and keys share the revisions; following them gives what a snapshot has."""
     first = registry.create(FIELDS, actor="ann").route
     second = registry.create({**FIELDS, "version": "v2"}, actor="ann").route
-    assert registry.add_key(name="ci", digest=digest("sf_ci"), scopes=["routes:read"], limit="600/min") == 3
-    registry.delete(first.id, actor="ann")
-    assert registry.revoke_key("ci") == 5
+    assert registry.add_key(name="ci", digest=digest("sf_ci"), scopes=["routes:read"], limit="600/min").revision == 3
+    assert registry.delete(first.id, actor="ann") == (first, Change(4, first.id, None))
+    revoked = registry.revoke_key("ci")
     assert registry.revoke_key("ci") is None
     assert registry.changes_since(0, 2) == [Change(1, first.id, first), Change(2, second.id, second)]
     assert registry.changes_since(2) == [Change(4, first.id, None)]
     snapshot = registry.snapshot()
     assert (snapshot.epoch, snapshot.revision) == registry.state()
     assert snapshot.routes == [second]
-    assert snapshot.keys == registry.keys_since(4)
+    assert snapshot.keys == registry.keys_since(4) == [revoked]
     key = snapshot.keys[0]
     assert (key.name, key.digest, key.scopes) == ("ci", digest("sf_ci"), frozenset({"routes:read"}))
     assert (key.limit, key.revoked, key.revision) == ("600/min", True, 5)

@@ -6,7 +6,7 @@ and an outbox, and every worker of every gateway follows it (`feed`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import psycopg2.errors
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from chassis.metrics import Metrics
     from gateway.registry.repository import Registry
     from gateway.registry.resolve import Resolver
+    from gateway.registry.table import Change
     from gateway.settings import Settings
 
 
@@ -30,7 +31,7 @@ def create_app(
     *,
     resolver: Resolver,
     registry: Registry | None,
-    feed_announce: Callable[[int], object],
+    feed_announce: Callable[[Sequence[Change]], object],
     policy: UrlPolicy,
     metrics: Metrics,
 ) -> Flask:
@@ -38,7 +39,7 @@ def create_app(
 
     Args:
         registry: None where there is no database; all but `resolve` are 503 then.
-        feed_announce: called with the revision of a write after its commit, in the thread that answers.
+        feed_announce: called with what a write changed after its commit, in the thread that answers.
     """
     app = Flask(__name__, static_folder=None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from flask import Flask, Response, request
@@ -39,6 +39,7 @@ from gateway.registry.schemas import (
     RouteName,
     RoutePage,
 )
+from gateway.registry.table import Change
 
 ACTOR = "gateway.actor"
 """Where `Mounted` writes the name of the caller's API key into the environ."""
@@ -72,11 +73,16 @@ class Endpoints:
 
     Args:
         registry: None where there is no database: then all but `resolve` are 503.
-        announce: called with the revision of each write after its commit, before the answer.
+        announce: called with what a write changed, after its commit and before the answer.
     """
 
     def __init__(
-        self, *, resolver: Resolver, registry: Registry | None, announce: Callable[[int], object], policy: UrlPolicy
+        self,
+        *,
+        resolver: Resolver,
+        registry: Registry | None,
+        announce: Callable[[Sequence[Change]], object],
+        policy: UrlPolicy,
     ) -> None:
         self._resolver = resolver
         self._registry = registry
@@ -272,8 +278,8 @@ class Endpoints:
         return self._registry
 
     def _announced(self, written: Written) -> Route:
-        if written.revision is not None:
-            self._announce(written.revision)
+        if written.change is not None:
+            self._announce([written.change])
         return written.route
 
     def _checked(self, url: str) -> str:

@@ -75,10 +75,10 @@ class Snapshot(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A route after a write, or as it was deleted. `revision` is None if there was nothing to change."""
+    """A route after a write, or as it was deleted; and what to tell others, None if there was nothing to change."""
 
     route: Route
-    revision: int | None
+    change: Change | None
 
 
 class Page(NamedTuple):
@@ -194,21 +194,23 @@ SELECT total.*, page.* FROM (SELECT count(*) FROM routes WHERE {filters}) AS tot
 
 _KEY_COLUMNS = "id, name, digest, scopes, rate_limit, revoked_at IS NOT NULL, revision"
 
-_ADD_KEY = """
-added AS (
+_ADD_KEY = f"""
+written AS (
     INSERT INTO api_keys (name, digest, scopes, rate_limit, created_at, revision)
-    SELECT %(name)s, %(digest)s, %(scopes)s, %(rate_limit)s, at, revision FROM next RETURNING revision
-)
-UPDATE gateway_state SET revision = added.revision FROM added RETURNING gateway_state.revision
-"""
+    SELECT %(name)s, %(digest)s, %(scopes)s, %(rate_limit)s, at, revision FROM next RETURNING *
+),
+counted AS (UPDATE gateway_state SET revision = written.revision FROM written)
+SELECT {_KEY_COLUMNS} FROM written
+"""  # noqa: S608
 
-_REVOKE_KEY = """
-revoked AS (
+_REVOKE_KEY = f"""
+written AS (
     UPDATE api_keys SET revoked_at = next.at, revision = next.revision
-    FROM next WHERE name = %(name)s AND revoked_at IS NULL RETURNING api_keys.revision
-)
-UPDATE gateway_state SET revision = revoked.revision FROM revoked RETURNING gateway_state.revision
-"""
+    FROM next WHERE name = %(name)s AND revoked_at IS NULL RETURNING api_keys.*
+),
+counted AS (UPDATE gateway_state SET revision = written.revision FROM written)
+SELECT {_KEY_COLUMNS} FROM written
+"""  # noqa: S608
 
 # The route that the first start made under this name, if it did, and whether anybody else has had a hand in it since.
 _HOUSE = """
@@ -385,11 +387,11 @@ class Registry:
 
     # --- API keys ---
 
-    def add_key(self, *, name: str, digest: bytes, scopes: Iterable[str], limit: str | None) -> int:
-        """Store a key; returns the revision. Raises KeyTaken."""
+    def add_key(self, *, name: str, digest: bytes, scopes: Iterable[str], limit: str | None) -> ApiKey:
+        """Store a key. Raises KeyTaken."""
         parameters = {"name": name, "digest": digest, "scopes": list(scopes), "rate_limit": limit}
         try:
-            return int(self._database.execute(f"{_LOCK} WITH {_NEXT}, {_ADD_KEY}", parameters)[0][0])
+            return _key(self._database.execute(f"{_LOCK} WITH {_NEXT}, {_ADD_KEY}", parameters)[0])
         except psycopg2.errors.UniqueViolation:
             raise KeyTaken(
                 f"There is a key named {name} already, or there was: its name stays in the history"
@@ -402,10 +404,10 @@ class Registry:
         )
         return [KeyRow(*row) for row in rows]
 
-    def revoke_key(self, name: str) -> int | None:
-        """Revoke a key; returns the revision, None if no key of that name holds."""
+    def revoke_key(self, name: str) -> ApiKey | None:
+        """Revoke a key and return it; None if no key of that name holds."""
         rows = self._database.execute(f"{_LOCK} WITH {_NEXT}, {_REVOKE_KEY}", {"name": name})
-        return int(rows[0][0]) if rows else None
+        return _key(rows[0]) if rows else None
 
     # --- the first start ---
 
@@ -417,7 +419,7 @@ class Registry:
 
         def work(cursor: Any) -> list[Written]:
             cursor.execute(_LOCK)
-            return [written for route in routes if (written := _settle(cursor, route)) and written.revision]
+            return [written for route in routes if (written := _settle(cursor, route)) and written.change]
 
         return self._database.transact(work)
 
@@ -451,7 +453,8 @@ def _parameters(
 
 def _written(row: tuple[Any, ...]) -> Written:
     before, after, revision = row
-    return Written(route_of(after or before), revision)
+    route = route_of(after or before)
+    return Written(route, None if revision is None else Change(revision, route.id, route if after else None))
 
 
 def _key(row: tuple[Any, ...]) -> ApiKey:
