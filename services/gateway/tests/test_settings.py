@@ -39,7 +39,8 @@ def test_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
         ("USER_URL", "http://a\r\nX: 1"),
         ("TRUSTED_PROXIES", "10.0.0.0/33"), ("TRUSTED_PROXIES", "10.0.0.1/8"), ("INTERNAL_NETWORKS", "localhost"),
         ("MAX_IN_FLIGHT", "0"), ("UPSTREAM_MAX_CONNECTIONS", "many"), ("UPSTREAM_IDLE_S", "0"),
-        ("CLIENT_HEAD_TIMEOUT_MS", "1"), ("PORT", "70000"),
+        ("CLIENT_HEAD_TIMEOUT_MS", "1"), ("PORT", "70000"), ("KAFKA_BOOTSTRAP_SERVERS", "localhost"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,b:0"), ("KAFKA_TOPIC", "two words"),
     ],
 )  # fmt: skip
 def test_a_bad_value_stops_the_start_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

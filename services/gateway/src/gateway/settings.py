@@ -83,9 +83,24 @@ def check_allowed(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def check_servers(values: tuple[str, ...]) -> tuple[str, ...]:
+    """`values`, each `host:port`.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for value in values:
+        found = _SERVER.fullmatch(value)
+        if not found or not 1 <= int(found[1]) <= 65535:
+            raise ValueError("want host:port")
+    return values
+
+
+_SERVER = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})")
 EnvName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}$")]
 RateLimits = Annotated[CommaList, AfterValidator(check_rate_limits)]
 Allowed = Annotated[CommaList, AfterValidator(check_allowed)]
+Servers = Annotated[CommaList, AfterValidator(check_servers)]
 UpstreamUrl = Annotated[str, AfterValidator(check_upstream_url)]
 Networks = Annotated[CommaList, AfterValidator(check_networks)]
 
@@ -129,8 +144,8 @@ class CacheSettings(Group):
 class KafkaSettings(Group):
     """Where the events of the registry go."""
 
-    bootstrap_servers: CommaList = Field((), description="brokers, host:port, comma separated; empty: no events")
-    topic: str = Field("route-events", description="topic of the registry's events")
+    bootstrap_servers: Servers = Field((), description="brokers, host:port, comma separated; empty: no events")
+    topic: str = Field("route-events", pattern=r"^[A-Za-z0-9._-]{1,249}$", description="topic of the registry's events")
 
 
 class BreakerSettings(Group):
