@@ -31,7 +31,10 @@ def app(environ, start_response):
 _TOOL = """
 import os, sys, psycopg2
 def main():
-    table = "products" if __name__.startswith("catalogue") else "users"
+    print(*sys.argv[1:])
+    table = {"catalogue.db": "products", "user.db": "users"}.get(__name__)
+    if table is None:
+        return
     connection = psycopg2.connect(os.environ["DATABASE_URL"])
     with connection, connection.cursor() as cursor:
         if sys.argv[1] == "create":
@@ -39,7 +42,6 @@ def main():
         else:
             cursor.execute(f"INSERT INTO {table} SELECT FROM generate_series(1, 3)")
     connection.close()
-    print(*sys.argv[1:])
 """
 
 
@@ -109,9 +111,15 @@ class Run:
         """Those of `children` that still run."""
         return [process for process in self._family if process.is_running() and process.status() != "zombie"]
 
+    @property
+    def admin_key(self) -> Path:
+        """The file with the admin key."""
+        return self.directory / ".run" / "admin-key"
+
     def get(self, path: str) -> Any:
-        """What the gateway answers."""
-        with urllib.request.urlopen(f"{self.url}{path}") as answer:
+        """What the gateway answers to the admin."""
+        request = urllib.request.Request(f"{self.url}{path}", headers={"X-API-Key": self.admin_key.read_text()})
+        with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
     def end(self, signum: signal.Signals = signal.SIGTERM) -> int:

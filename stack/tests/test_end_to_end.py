@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -43,9 +44,12 @@ def test_make_run(start_run: StartRun, tmp_path: Path) -> None:
     signed_up = _answer(ada)
     assert signed_up["username"].startswith("ada-")
 
-    for path in ("/", "/catalogue/docs", "/user/docs", "/api/service-status"):
+    for path in ("/", "/docs", "/catalogue/docs", "/user/docs", "/api/service-status", "/status"):
         with urllib.request.urlopen(f"{run.url}{path}") as answer:
             assert answer.status == 200
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{run.url}/api/v1/users")
+    assert {route["service"] for route in run.get("/api/v1/routes")["routes"]} >= {"catalogue", "user"}
 
     second = start_run()
     assert second.process.wait(20) == 1
@@ -53,7 +57,7 @@ def test_make_run(start_run: StartRun, tmp_path: Path) -> None:
 
     # Under load: requests in flight do not keep it from ending.
     load = subprocess.Popen(
-        ["sh", "-c", f"while curl -sf -o {tmp_path}/page '{run.url}/api/v1/users'; do :; done"],
+        ["sh", "-c", f"while {users} -f -o {tmp_path}/page; do :; done"],
         stdout=subprocess.DEVNULL,
     )
     assert run.end(signal.SIGTERM) == 0
@@ -62,7 +66,7 @@ def test_make_run(start_run: StartRun, tmp_path: Path) -> None:
 
     again = start_run().wait_ready()
     assert _answer(users)["total"] == 1001
-    assert _answer(f"curl -s '{run.url}/api/v1/users/{signed_up['id']}'")["email"] == signed_up["email"]
+    assert again.get(f"/api/v1/users/{signed_up['id']}")["email"] == signed_up["email"]
     assert again.end(signal.SIGINT) == 0
 
 
@@ -76,7 +80,9 @@ def test_the_readmes_requests(start_run: StartRun) -> None:
     run = start_run().wait_ready()
     for command in commands:
         here = command.replace("http://127.0.0.1:8000", run.url).replace("curl ", "curl --fail -sS ", 1)
-        done = subprocess.run(["sh", "-c", here], capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(
+            ["sh", "-c", here], capture_output=True, text=True, check=False, timeout=30, cwd=run.directory
+        )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert run.end() == 0
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.plan import Plan, StackError, check_ports, environment_of, make_plan
+from stack.plan import TOOLS, Plan, StackError, check_ports, environment_of, make_plan
 
 
 def _plan(**environment: str) -> Plan:
@@ -63,3 +63,19 @@ def test_the_gateway_knows_the_services() -> None:
     assert found["CATALOGUE_URL"] == "http://127.0.0.1:5000"
     assert found["USER_URL"] == "http://127.0.0.1:7"
     assert found["GATEWAY_ADMIN_KEY_FILE"] == "/key"
+    assert found["GATEWAY_STATE_DIR"] == "/somewhere/.run/gateway"
+
+
+def test_where_routes_may_lead() -> None:
+    """To this machine and to the names of examples, unless the user says otherwise."""
+    assert "*.example.com" in environment_of("gateway", _plan(), {}, admin_key=Path("/k"))["GATEWAY_ALLOWED_UPSTREAMS"]
+    plan = _plan(GATEWAY_ALLOWED_UPSTREAMS="10.0.0.0/8")
+    assert environment_of("gateway", plan, {}, admin_key=Path("/k"))["GATEWAY_ALLOWED_UPSTREAMS"] == "10.0.0.0/8"
+    assert "GATEWAY_ALLOWED_UPSTREAMS" not in environment_of("user", _plan(), {}, admin_key=Path("/k"))
+
+
+def test_the_registrys_tool_fills_nothing() -> None:
+    """The gateway's database has a schema to be made, and what is in it is made with it."""
+    tool = next(tool for tool in TOOLS if tool.service == "gateway")
+    assert (tool.name, tool.database, tool.table) == ("gateway-db", "gateway", None)
+    assert _plan().needs_schema("gateway")

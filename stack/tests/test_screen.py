@@ -24,7 +24,9 @@ def test_says_where_everything_is(screen: str) -> None:
     """Addresses, documents, health, admin key, data, and how to stop."""
     for expected in (
         "ready after 1.2 s: http://127.0.0.1:8111\n",
-        "http://127.0.0.1:8111/catalogue/docs",
+        "http://127.0.0.1:8111/docs\n",
+        "http://127.0.0.1:8111/status\n",
+        "http://127.0.0.1:8111/api/v1/routes ",
         "http://127.0.0.1:5111/health",
         "the-key",
         "/data, port 2\n",
@@ -34,12 +36,20 @@ def test_says_where_everything_is(screen: str) -> None:
     assert "secret" not in screen
 
 
-def test_three_lines_to_copy(screen: str) -> None:
-    """Each curl line stands whole on a line of the screen, and goes through the gateway."""
+def test_three_lines_to_copy(screen: str, tmp_path: Path) -> None:
+    """Each curl line stands whole on a line of the screen and goes through the gateway; the key comes from its file."""
     lines = [line.strip() for line in screen.splitlines()]
-    commands = [command for _, command in curl_lines("http://127.0.0.1:8111")]
+    commands = [command for _, command in curl_lines("http://127.0.0.1:8111", tmp_path / "key")]
     assert len(commands) == 3
     assert all(command in lines for command in commands)
+    assert [command.count(f'-H "X-API-Key: $(cat {tmp_path}/key)"') for command in commands] == [0, 1, 0]
+    assert screen.count("the-key") == 1
+
+
+def test_a_path_with_spaces() -> None:
+    """Wherever the directory is, the line works."""
+    _, command = curl_lines("http://h", Path("/a b/it's/key"))[1]
+    assert command.endswith("""$(cat '/a b/it'"'"'s/key')\"""")
 
 
 def test_plain_without_a_terminal(screen: str) -> None:

@@ -26,6 +26,7 @@ def test_runs_restarts_and_leaves_nothing(start: StartRun) -> None:
     """It serves, ends with 0 on SIGTERM with every process gone, and at the next start the data is there."""
     run = start().wait_ready()
     assert "user-db      | seed --count 1000\n" in run.output
+    assert "gateway-db   | create\n" in run.output
     pages = ("/", "/api/products")
     assert all(run.get(page) for page in pages)
     assert run.end(signal.SIGTERM) == 0

@@ -9,6 +9,8 @@ from pathlib import Path
 from chassis.children import port_is_free
 
 HOST = "127.0.0.1"
+ALLOWED_UPSTREAMS = "localhost,127.0.0.0/8,::1/128,*.example.com"
+"""What the gateway takes by itself, and the names that examples are made with: they lead nowhere."""
 
 
 class StackError(RuntimeError):
@@ -48,12 +50,12 @@ SERVICES = (
 
 @dataclass(frozen=True)
 class Tool:
-    """A service's console tool `<service>-db`: it makes the schema with `create`, and fills it if `table` is empty."""
+    """A service's console tool `<service>-db`: it makes the schema with `create`, and fills `table` if it is empty."""
 
     service: str
     database: str
-    table: str
-    fill: tuple[str, ...]
+    table: str | None = None
+    fill: tuple[str, ...] = ()
     create: tuple[str, ...] = ("create",)
 
     @property
@@ -67,6 +69,7 @@ class Tool:
 
 
 TOOLS = (
+    Tool("gateway", database="gateway"),
     Tool("catalogue", database="catalogue", table="products", fill=("import",)),
     Tool("user", database="users", table="users", fill=("seed", "--count", "1000")),
 )
@@ -91,7 +94,7 @@ class Plan:
 
     def needs_schema(self, service: str) -> bool:
         """Whether a service is of no use before its tables are there; the others start beside the tools."""
-        return service == "user" or (service == "catalogue" and self.given("DATA_SOURCE") == "db")
+        return service in ("gateway", "user") or (service == "catalogue" and self.given("DATA_SOURCE") == "db")
 
     def given(self, variable: str) -> str | None:
         """What the user has set, None if nothing or empty."""
@@ -146,6 +149,8 @@ def environment_of(service: str, plan: Plan, stores: Mapping[str, str], *, admin
             "CATALOGUE_URL": plan.url_of("catalogue"),
             "USER_URL": plan.url_of("user"),
             "GATEWAY_ADMIN_KEY_FILE": str(admin_key),
+            "GATEWAY_STATE_DIR": str(plan.directory / "gateway"),
         }
+        defaults["GATEWAY_ALLOWED_UPSTREAMS"] = ALLOWED_UPSTREAMS
     set_by_user = {name: value for name, value in plan.environment.items() if value}
     return {**defaults, **set_by_user, **fixed}

@@ -1,21 +1,24 @@
 """The start-up screen: where everything is, and three lines to try."""
 
 import io
+import shlex
 import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from stack import state
 from stack.plan import Plan
 from stack.stores import Stores
 
 
-def curl_lines(url: str) -> list[tuple[str, str]]:
-    """(what it shows, the command): each works as it stands, again and again."""
+def curl_lines(url: str, admin_key: Path) -> list[tuple[str, str]]:
+    """(what it shows, the command): each works as it stands, again and again, in any directory."""
+    key = f'-H "X-API-Key: $(cat {shlex.quote(str(admin_key))})"'
     return [
         ("the cheapest products in stock", f"curl -s '{url}/api/products?in_stock=true&sort=price&per_page=3'"),
-        ("the first two users", f"curl -s '{url}/api/v1/users?per_page=2'"),
+        ("the first two users; this needs a key", f"curl -s '{url}/api/v1/users?per_page=2' {key}"),
         (
             "sign somebody up",
             (
@@ -32,11 +35,13 @@ def render(plan: Plan, stores: Stores, *, admin_key: Path, seconds: float) -> st
     places = [
         ("Home page", f"{url}/"),
         ("Products", f"{url}/api/products"),
-        ("Users", f"{url}/api/v1/users"),
-        ("API documents", f"{url}/catalogue/docs  {url}/user/docs"),
+        ("Users", f"{url}/api/v1/users  (with a key)"),
+        ("Routes", f"{url}/api/v1/routes  (with a key)"),
+        ("API documents", f"{url}/docs"),
+        ("Status page", f"{url}/status"),
         ("Services", f"{url}/api/service-status"),
         ("Health", "  ".join(f"{plan.url_of(name)}/health" for name in plan.ports)),
-        ("Admin key", f"{admin_key.read_text(encoding='ascii')}  (also in {admin_key})"),
+        ("Admin key", f"{state.admin_key(admin_key)}  (also in {admin_key})"),
         ("PostgreSQL", stores.database_place),
         ("Redis", stores.redis_place),
     ]
@@ -46,7 +51,7 @@ def render(plan: Plan, stores: Stores, *, admin_key: Path, seconds: float) -> st
     for label, place in places:
         screen.append(f"  {label:<{width}}  ", style="bold").append(f"{place}\n")
     screen.append("\n  To try in another shell:\n", style="bold")
-    for what, command in curl_lines(url):
+    for what, command in curl_lines(url, admin_key):
         screen.append(f"    # {what}\n", style="dim").append(f"    {command}\n", style="cyan")
     screen.append("\n  Ctrl-C stops everything. The data stays.\n\n", style="bold")
     return _to_text(screen)

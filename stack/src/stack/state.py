@@ -42,3 +42,8 @@ def admin_key_file(directory: Path) -> Path:
         with open(file, "x", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
             stream.write(secrets.token_urlsafe(32))
     return file
+
+
+def admin_key(file: Path) -> str:
+    """The key in the file."""
+    return file.read_text(encoding="ascii")

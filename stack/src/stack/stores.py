@@ -8,7 +8,7 @@ import psycopg2
 from psycopg2 import sql
 
 from chassis.servers import PostgresServer, Server, ServerError, ValkeyServer
-from stack.plan import TOOLS, Plan, StackError, Tool
+from stack.plan import TOOLS, Plan, StackError
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def start_stores(plan: Plan) -> Stores:
     )
 
 
-def is_empty(url: str, tool: Tool) -> bool:
-    """True if the table of a tool has no row. Raises psycopg2.Error, also if there is no such table."""
+def is_empty(url: str, table: str) -> bool:
+    """True if a table has no row. Raises psycopg2.Error, also if there is no such table."""
     with closing(psycopg2.connect(url, connect_timeout=5)) as connection, connection.cursor() as cursor:
-        cursor.execute(sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(sql.Identifier(tool.table)))
+        cursor.execute(sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(sql.Identifier(table)))
         return bool((cursor.fetchone() or [False])[0])
 
 

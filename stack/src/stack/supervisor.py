@@ -12,7 +12,7 @@ from stack.children import Child, Output, start_child, stop_children
 from stack.plan import SERVICES, TOOLS, Plan, Service, StackError, Tool, environment_of
 from stack.probe import answers
 from stack.screen import render
-from stack.state import admin_key_file
+from stack.state import admin_key, admin_key_file
 from stack.stores import Stores, is_empty, start_stores
 
 _READY_TIMEOUT_S = 60.0
@@ -65,7 +65,7 @@ class Supervisor:
             + [self._await(service.name, f"{self._plan.url_of(service.name)}/health/live") for service in SERVICES]
         )
         await self._await("gateway", f"{self._plan.url}/api/products?per_page=1")
-        await self._await("gateway", f"{self._plan.url}/api/v1/users?per_page=1")
+        await self._await("gateway", f"{self._plan.url}/api/v1/users?per_page=1", key=admin_key(key))
 
     async def _start_service(self, service: Service, stores: Stores, key: Path) -> None:
         environment = environment_of(service.name, self._plan, stores.urls_of(service.name), admin_key=key)
@@ -81,8 +81,10 @@ class Supervisor:
         for service in SERVICES:
             if service.name == tool.service and self._plan.needs_schema(service.name):
                 await self._start_service(service, stores, key)
+        if tool.table is None:
+            return
         try:
-            empty = await asyncio.to_thread(is_empty, urls["DATABASE_URL"], tool)
+            empty = await asyncio.to_thread(is_empty, urls["DATABASE_URL"], tool.table)
         except psycopg2.Error as error:
             raise StackError(f"{tool.name}: cannot read table {tool.table}: {type(error).__name__}") from error
         if empty:
@@ -97,10 +99,10 @@ class Supervisor:
                 f"`{tool.name} {' '.join(arguments)}` failed: {self._remedy_of_database()}", details=_end_of(child)
             )
 
-    async def _await(self, name: str, url: str) -> None:
+    async def _await(self, name: str, url: str, *, key: str | None = None) -> None:
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
-                while not await answers(url):  # noqa: ASYNC110 - another process answers
+                while not await answers(url, key=key):  # noqa: ASYNC110 - another process answers
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise StackError(
