@@ -102,7 +102,7 @@ def test_a_bad_command_line_says_what_it_wants(run: Run, line: str, capsys: pyte
 def test_gateways_are_told_by_redis(run: Run, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The change is on the channel when the command ends."""
     monkeypatch.setenv("REDIS_URL", redis_url)
-    with closing(redis.Redis.from_url(redis_url)) as client, closing(client.pubsub()) as channel:
+    with closing(redis.Redis.from_url(redis_url)) as client, closing(client.pubsub()) as channel:  # type: ignore[no-untyped-call]
         channel.subscribe(CHANNEL)
         assert channel.get_message(timeout=5)["type"] == "subscribe"
         run("keys create --name ci --scope admin")
