@@ -36,7 +36,7 @@ from gateway.registry.table import Change, Table
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
-"""How often PostgreSQL is asked for news: half of what a change may take to be seen everywhere."""
+"""Half of what a change may take to be seen everywhere."""
 LOAD_S = 2.0
 """The longest that a start waits for PostgreSQL, if there is no copy. One statement has the database's own limit."""
 STALE_S = 5.0
@@ -67,6 +67,7 @@ class Feed:
         table, keyring: changed on the event loop that `start` is given; before, by `load`.
         registry: None if there is none: then the table stays as it is, and nothing here does anything.
         state_dir: where the last known state is kept over restarts; None: nowhere.
+        poll_s: how often PostgreSQL is asked for news.
     """
 
     def __init__(
@@ -78,12 +79,14 @@ class Feed:
         cache: Cache,
         metrics: Metrics,
         state_dir: Path | None,
+        poll_s: float = POLL_S,
     ) -> None:
         self._registry = registry
         self._known = Known(table, keyring)
         self._metrics = _FeedMetrics(metrics)
         self._mirror = Mirror(cache, on_error=partial(self._metrics.error, "redis"))
         self._saved = Saved(state_dir) if state_dir is not None else None
+        self._poll_s = poll_s
         self._source = "settings"
         self._began_s = time.monotonic()
         self._confirmed_s: float | None = None
@@ -204,7 +207,7 @@ class Feed:
             except Exception:  # whatever it was, the next turn may do better
                 log.exception("Routes could not be followed")
             self._measure()
-            self._wake.wait(POLL_S)
+            self._wake.wait(self._poll_s)
 
     def poll(self) -> None:
         """Ask PostgreSQL how far the registry is, and catch up; if it does not say, see what Redis has."""
