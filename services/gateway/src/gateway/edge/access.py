@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chassis.errors import BadRequest, Problem
+from gateway.registry.house import TENANT as HOUSE
 from gateway.registry.keys import ADMIN, PREFIX, ApiKey, Keyring
 
 if TYPE_CHECKING:
@@ -17,15 +18,13 @@ if TYPE_CHECKING:
 
 ANY = "any"
 """Any valid key will do."""
-HOUSE = "storefront"
-"""The tenant whose services are the house's own, and have scopes."""
 CHALLENGE = 'Bearer realm="storefront"'
 _READS = frozenset({"GET", "HEAD"})
 _BEARER = b"bearer "
 _OPEN = {
     "catalogue": frozenset({"/", "/api/products", "/static", "/docs", "/openapi.json"}),
     "user": frozenset({"/docs", "/openapi.json"}),
-    "links": frozenset({"/", "/s", "/qr", "/docs", "/openapi.json"}),
+    "links": frozenset({"/s", "/qr", "/docs", "/openapi.json"}),
 }
 _OPEN_BELOW = {
     "catalogue": ("/api/products/", "/static/", "/docs/"),
@@ -34,6 +33,7 @@ _OPEN_BELOW = {
 }
 _USERS = "/api/v1/users"
 _LINKS = "/api/v1/links"
+_LINKS_PAGES = frozenset({"/", "/links"})
 
 
 class Unauthorized(Problem):
@@ -63,8 +63,11 @@ def required(tenant: str, service: str, path: str, method: str) -> str | None:
         if method == "OPTIONS" or (method == "POST" and path == _USERS):  # a CORS preflight has no key; sign-up
             return None
         return "users:read" if method in _READS else "users:write"
-    if service == "links" and _is_below(path, _LINKS):
-        return None if method == "OPTIONS" else "links:write"
+    if service == "links":
+        if path in _LINKS_PAGES or _is_below(path, "/links"):  # to look at; a form that is sent makes a link
+            return None if method in _READS or method == "OPTIONS" else "links:write"
+        if _is_below(path, _LINKS):
+            return None if method == "OPTIONS" else "links:write"
     return ADMIN  # health, metrics, and whatever else a service has: nothing that shoppers are shown
 
 
