@@ -159,14 +159,15 @@ def read_message(wire: Wire, *, of_head: bool = False, body: bool = True) -> Mes
 class Client:
     """A client of one connection that sends what it is told, well-formed or not."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, key: str | None = None) -> None:
         self.wire = Wire(socket.create_connection(("127.0.0.1", port), timeout=10))
+        self._always = {"X-API-Key": key} if key is not None else {}
 
     def ask(
         self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b"", *, host: str = "shop"
     ) -> Message:
         """Send a request and read its answer, interim answers passed over."""
-        lines = {"Host": host, **(headers or {})}
+        lines = {"Host": host, **self._always, **(headers or {})}
         if body and "Transfer-Encoding" not in lines:
             lines.setdefault("Content-Length", str(len(body)))
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -308,18 +309,36 @@ def echo(wire: Wire, message: Message) -> None:
     answer(wire, b"" if message.method == "HEAD" else body, headers="Content-Type: application/json\r\n")
 
 
+ADMIN_KEY = "sf_the-admin-key-of-the-tests-and-of-nothing-else"
+
+
 class Gateway(GunicornProcess):
-    """The gateway under gunicorn, with two workers unless told otherwise."""
+    """The gateway under gunicorn, with two workers unless told otherwise, and with `ADMIN_KEY`."""
+
+    def __init__(self, directory: Path, **env: str) -> None:
+        directory.mkdir(exist_ok=True)
+        key_file = directory / "admin-key"
+        key_file.write_text(ADMIN_KEY, encoding="ascii")
+        given = {"DRAIN_SECONDS": "0", "RATE_LIMITS": "off", "GATEWAY_ADMIN_KEY_FILE": str(key_file), **env}
+        super().__init__("gateway", directory=directory, env=given, module="asgi")
 
     def ask(
-        self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b"", *, host: str = "shop"
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str] | None = None,
+        body: bytes = b"",
+        *,
+        host: str = "shop",
+        key: str | None = ADMIN_KEY,
     ) -> Message:
-        """One request on a connection of its own."""
-        return ask(self.port, method, target, headers, body, host=host)
+        """One request on a connection of its own, with the admin key unless told otherwise."""
+        with Client(self.port, key=key) as client:
+            return client.ask(method, target, headers, body, host=host)
 
     def client(self) -> Client:
-        """A new connection."""
-        return Client(self.port)
+        """A new connection, whose requests have the admin key unless told otherwise."""
+        return Client(self.port, key=ADMIN_KEY)
 
     def metric(self, line: str) -> float:
         """The value of a sample, named as in the exposition; 0 if it is not there."""
@@ -359,10 +378,10 @@ def backend() -> Iterator[Backend]:
 def gateway(tmp_path_factory: pytest.TempPathFactory, catalogue: Backend, user: Backend) -> Iterator[Gateway]:
     """A gateway for all tests of this process that leave it as it is."""
     env = {
-        "CATALOGUE_URL": catalogue.url, "USER_URL": user.url, "REQUEST_TIMEOUT_MS": "3000", "DRAIN_SECONDS": "0",
+        "CATALOGUE_URL": catalogue.url, "USER_URL": user.url, "REQUEST_TIMEOUT_MS": "3000",
         "BREAKER_FAILURES": "1000", "RETRY_BUDGET_PERCENT": "0",
     }  # fmt: skip
-    process = Gateway("gateway", directory=tmp_path_factory.mktemp("gateway"), env=env, module="asgi")
+    process = Gateway(tmp_path_factory.mktemp("gateway"), **env)
     yield process.wait_alive()
     process.stop()
 
@@ -373,8 +392,7 @@ def start_gateway(tmp_path: Path, backend: Backend) -> Iterator[Callable[..., Ga
     started: list[Gateway] = []
 
     def start(**env: str) -> Gateway:
-        given = {"CATALOGUE_URL": backend.url, "USER_URL": backend.url, "DRAIN_SECONDS": "0", **env}
-        process = Gateway("gateway", directory=tmp_path, env=given, module="asgi")
+        process = Gateway(tmp_path, **{"CATALOGUE_URL": backend.url, "USER_URL": backend.url, **env})
         started.append(process)
         return process.wait_alive()
 

@@ -3,79 +3,106 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import time
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from chassis import context
 from chassis.errors import CONTENT_TYPE, NotFound, Problem, Unavailable, problem_bytes
-from chassis.health import PROBE_ENDPOINTS, Health
-from chassis.lifecycle import Lifecycle
+from chassis.health import PROBE_ENDPOINTS
 from chassis.logging import access
-from chassis.metrics import Metrics
-from gateway.edge.body import Body, Receive, Send
+from gateway.edge.access import required, required_of_registry
+from gateway.edge.body import Body, Message, Receive, Send
+from gateway.edge.cache.entry import ReadyHead
 from gateway.edge.fetched import CLOSE, SERVER, Truncated
-from gateway.edge.headers import Header, Peers
-from gateway.edge.local import HTML, Endpoint, endpoints
-from gateway.edge.proxy import Proxy
-from gateway.edge.request import Request
-from gateway.edge.routes import Route, RouteTable, static_routes
-from gateway.edge.status import ServiceStatus
-from gateway.edge.target import Target
-from gateway.edge.upstream import Upstreams
-from gateway.policy import UpstreamPolicy
-from gateway.registry.route import Route as ServiceRoute
-from gateway.registry.table import Group
-from gateway.settings import Settings
+from gateway.edge.headers import Header
+from gateway.edge.local import HTML, JSON, Endpoint
+from gateway.edge.request import METHODS, Request
+from gateway.edge.routes import NOWHERE
+from gateway.registry import resolve
+
+if TYPE_CHECKING:
+    from chassis.lifecycle import Lifecycle
+    from chassis.metrics import Metrics
+    from gateway.edge.access import Access
+    from gateway.edge.cache import Cache
+    from gateway.edge.headers import Peers
+    from gateway.edge.limits import Limiter
+    from gateway.edge.routes import Router
+    from gateway.edge.target import Target
+    from gateway.edge.traffic import Traffic
+    from gateway.edge.upstream import Upstreams
+    from gateway.registry.feed import Feed
+    from gateway.registry.keys import ApiKey
+    from gateway.registry.mount import Mounted
+    from gateway.registry.relay import EventRelay
+    from gateway.registry.resolve import Resolver
+    from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
 
 ABANDONED = 499
 """What metrics and logs call a request whose client left before the answer; nobody ever receives it."""
 TICK_S = 1.0
-"""How often idle connections are looked over and the pools' gauges set."""
-NOWHERE = "There is nothing at this address"
+"""How often idle connections are looked over and gauges set."""
+REGISTRY = "/api/v1/routes"
+REGISTRY_DOCS = ("/gateway/docs", "/gateway/openapi.json")
 _PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1"}
 _PAGE_HEADERS: tuple[Header, ...] = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
 )
+_NO_STORE: Header = (b"cache-control", b"no-store")
 
 
 class Edge:
-    """The gateway's edge. Its pools open connections when requests need them and close with the lifespan."""
+    """The gateway's edge, made of the parts that `gateway.create_app` gives it. Nothing is opened before the server's
+    lifespan begins.
+    """
 
-    def __init__(self, settings: Settings) -> None:
-        metrics = Metrics(service="gateway", version=settings.app_version, commit=settings.commit)
-        catalogue = _group(1, "catalogue", settings.catalogue_url, settings.gateway_env)
-        user = _group(2, "user", settings.user_url, settings.gateway_env)
-        health = Health(service="gateway", version=settings.app_version)
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        metrics: Metrics,
+        lifecycle: Lifecycle,
+        peers: Peers,
+        endpoints: Mapping[str, Endpoint],
+        resolver: Resolver,
+        registry: Mounted,
+        router: Router,
+        access: Access,
+        limiter: Limiter,
+        cache: Cache,
+        upstreams: Upstreams,
+        traffic: Traffic,
+        feed: Feed,
+        relay: EventRelay,
+    ) -> None:
         self.settings = settings
-        self._metrics = metrics
-        self._upstreams = Upstreams(settings, policy=UpstreamPolicy(settings), metrics=metrics)
-        self._peers = Peers(
-            trusted=map(ipaddress.ip_network, settings.trusted_proxies),
-            internal=map(ipaddress.ip_network, settings.internal_networks),
-        )
-        self._routes = RouteTable(static_routes(catalogue=catalogue, user=user))
-        self._proxy = Proxy(
-            self._upstreams,
-            peers=self._peers,
-            metrics=metrics,
-            env=settings.gateway_env,
-            timeout_s=settings.request_timeout_ms / 1000,
-        )
-        urls = {"catalogue": settings.catalogue_url, "user": settings.user_url}
-        status = ServiceStatus(urls, self._upstreams)
-        for name in urls:
-            health.add(name, partial(status.check, name), required=False)
-        self._endpoints = endpoints(health=health, status=status, metrics=metrics, peers=self._peers)
-        self._in_flight = 0
-        lifecycle = Lifecycle()
-        lifecycle.background("metrics-sampler", metrics.sample, interval_s=settings.metrics_sample_seconds)
+        self.cache = cache
         self.extensions = {"lifecycle": lifecycle}
+        self._metrics = metrics
+        self._peers = peers
+        self._endpoints = endpoints
+        self._resolver = resolver
+        self._registry = registry
+        self._router = router
+        self._access = access
+        self._limiter = limiter
+        self._upstreams = upstreams
+        self._traffic = traffic
+        self._feed = feed
+        self._relay = relay
+        self._in_flight = 0
+        self._api_requests = metrics.counter(
+            "api_requests_total", "Requests to the gateway's own endpoints", ("method", "endpoint", "status_code")
+        )
+        self._api_seconds = metrics.histogram(
+            "api_request_duration_seconds", "Time to answer at the gateway's own endpoints, seconds",
+            ("method", "endpoint"),
+        )  # fmt: skip
+        self._api_children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -116,15 +143,16 @@ class Edge:
             length = request.body_length()
             if length != 0:
                 limit = self.settings.max_body_bytes
-                request.body = Body(receive, length=length, limit=limit, expected=b"expect" in request.aside)
-            local = self._endpoints.get(request.path)
+                request.body = Body(receive, length=length, limit=limit, expected=b"expect" in request.headers)
+            path = request.path
+            local = self._endpoints.get(path)
             if local is not None:
                 return await self._answer(request, local, send)
-            route = self._routes.find(request.path)
-            if route is None:
-                raise NotFound(NOWHERE)
-            request.endpoint = route.name
-            return await self._forward(request, route, send)
+            if path.startswith(REGISTRY) and path[len(REGISTRY) : len(REGISTRY) + 1] in ("", "/"):
+                return await self._register(request, send)
+            if path.startswith(REGISTRY_DOCS):
+                return await self._document(request, send)
+            return await self._forward(request, send)
         except Problem as problem:
             return await self._refuse(request, problem, send)
         except Truncated as truncated:  # gunicorn closes the connection of an answer that has no end
@@ -134,26 +162,93 @@ class Edge:
             self._metrics.count_error(type(error).__name__)
             return await self._refuse(request, Problem("Something went wrong on our side"), send)
 
-    async def _forward(self, request: Request, route: Route, send: Send) -> int:
+    async def _admit(self, request: Request, needed: str | None) -> ApiKey | None:
+        """Let a request through to what needs the scope `needed` (None: nothing).
+
+        Effects: sets `request.said`, what the answer says of its rate limit.
+
+        Raises:
+            Problem: 400, 401, 403 or 429.
+        """
+        access, limiter, client, endpoint = self._access, self._limiter, request.client, request.endpoint
+        text = access.text_of(request)
+        key = access.find(request, text) if text is not None else None
+        if text is not None and key is None:
+            access.count_unknown()
+            await limiter.failed(client, endpoint)
+        said = limiter.take(client, endpoint, key)
+        request.said = await limiter.ask(client, endpoint, key) if said is None else said
+        access.authorize(key, needed, presented=text is not None)
+        return key
+
+    async def _forward(self, request: Request, send: Send) -> int:
+        """Answer with what a service behind says, or has said."""
+        place = self._router.place(request)
+        request.endpoint = place.name
+        await self._admit(request, required(place.tenant, place.service, place.path, request.method))
+        target = self._router.target(request, place)
         if self._in_flight >= self.settings.max_in_flight:
             raise Unavailable("The gateway is busy")
         self._in_flight += 1
+        if request.said:
+            send = _saying(request.said, send)
+        status = ABANDONED
         try:
-            path = request.raw_path[len(route.strip) :] if route.strip else request.raw_path
-            target = Target(endpoint=route.name, group=route.group, path=path, query=request.query)
-            return await self._proxy.forward(request, target, send)
+            status = await self.cache.answer(request, target, send)
+            return status
+        except Problem as problem:
+            status = problem.status
+            raise
+        except Truncated:
+            status = 502  # what the client got was no answer
+            raise
         finally:
             self._in_flight -= 1
+            self._count(request, target, status)
+
+    def _count(self, request: Request, target: Target, status: int) -> None:
+        if target.chosen is not None:
+            self._traffic.count(target.chosen, status, cached=request.cached)
+
+    async def _register(self, request: Request, send: Send) -> int:
+        """Answer with the registry: from memory if that is all it takes, else by its Flask application."""
+        resolving = request.path == resolve.PATH and request.method == "GET"
+        request.endpoint = "resolve" if resolving else "routes"
+        request.own = True
+        key = await self._admit(request, required_of_registry(request.method))
+        if resolving:
+            resolved = self._resolver.answer(request.query)
+            if resolved is not None:
+                await _send(request, send, resolved.status, JSON, resolved.body, [_NO_STORE])
+                return resolved.status
+        return await self._mounted(request, send, actor=key.name if key is not None else "")
+
+    async def _document(self, request: Request, send: Send) -> int:
+        request.endpoint = "docs"
+        request.own = True
+        await self._admit(request, None)
+        return await self._mounted(request, send, actor="")
+
+    async def _mounted(self, request: Request, send: Send, *, actor: str) -> int:
+        body = await request.body.whole(request.context.remaining_s()) if request.body is not None else b""
+        answer = await self._registry(request, body, actor=actor)
+        if answer.endpoint != "unmatched":
+            request.endpoint = answer.endpoint
+        headers = [*answer.headers, *request.said, (b"x-request-id", request.context.request_id.encode()), SERVER]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+        return answer.status
 
     async def _answer(self, request: Request, endpoint: Endpoint, send: Send) -> int:
         """Answer with one of the gateway's own endpoints."""
         if endpoint.internal and not self._peers.is_internal(request.peer):
             raise NotFound(NOWHERE)
         request.endpoint = endpoint.name
+        request.own = True
         if request.method not in ("GET", "HEAD"):
             raise Problem("This address does not take that method", status=405, headers={"Allow": "GET, HEAD"})
         status, content_type, body = await endpoint.answer(request)
-        headers = [(b"cache-control", b"no-store")]
+        headers = [_NO_STORE]
         if content_type == HTML:
             headers += _PAGE_HEADERS
         await _send(request, send, status, content_type, body, headers)
@@ -185,6 +280,8 @@ class Edge:
     def _observe(self, request: Request, status: int, duration_s: float) -> None:
         endpoint = request.endpoint
         self._metrics.request(request.method, endpoint, status, duration_s)
+        if request.own:
+            self._observe_own(request.method, endpoint, status, duration_s)
         access(
             method=request.method,
             path=request.path,
@@ -196,28 +293,54 @@ class Edge:
             quiet=endpoint in PROBE_ENDPOINTS,
         )
 
+    def _observe_own(self, method: str, endpoint: str, status: int, duration_s: float) -> None:
+        """For the gateway's own endpoints, under the names that the Traffic Manager gave them."""
+        key = (method if method in METHODS else "OTHER", endpoint, status)
+        children = self._api_children.get(key)
+        if children is None:
+            children = (self._api_requests.labels(*key), self._api_seconds.labels(*key[:2]))
+            self._api_children[key] = children
+        children[0].inc()
+        children[1].observe(duration_s)
+
     # --- life ------------------------------------------------------------------------------------------------------
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """Until the server says stop, look after the pools; by then every request has been answered or given up."""
         await receive()
+        self._feed.start(asyncio.get_running_loop())
+        self._relay.start()
         ticker = asyncio.create_task(self._tick())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         ticker.cancel()
+        self.cache.close()
         self._upstreams.close()
+        await self._limiter.close()
+        await asyncio.gather(*map(asyncio.to_thread, (self._feed.stop, self._relay.stop, self._registry.close)))
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._upstreams.tick(loop.time())
+            self.cache.sample()
             await asyncio.sleep(TICK_S)
 
 
-def _group(number: int, service: str, url: str, env: str) -> Group:
-    now = datetime.now(UTC)
-    return Group([ServiceRoute(number, "storefront", service, env, "v1", url, True, 100, now, now)])
+def _saying(said: tuple[Header, ...], send: Send) -> Send:
+    """`send`, with fields for the head of the answer."""
+
+    async def say(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = message["headers"]
+            if isinstance(headers, ReadyHead):
+                headers.lines += b"".join(b"%b: %b\r\n" % item for item in said)
+            else:
+                headers.extend(said)
+        await send(message)
+
+    return say
 
 
 async def _send(
@@ -225,6 +348,7 @@ async def _send(
 ) -> None:
     """One whole answer of our own."""
     headers += (
+        *request.said,
         (b"content-type", content_type.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request.context.request_id.encode()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -63,6 +64,18 @@ class Body:
                 return await self._next()
         except TimeoutError:
             raise BadRequest(_LATE) from None
+
+    async def whole(self, timeout_s: float) -> bytes:
+        """All of it; waits `timeout_s` seconds for it.
+
+        Raises:
+            Problem: as `first`.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        pieces = [await self.first(timeout_s)]
+        while self.unread:
+            pieces.append(await self.first(deadline_s - time.monotonic()))
+        return b"".join(pieces)
 
     def start(self, exchange: Exchange) -> None:
         """Pass the rest on in a task of its own, framed as it came. What goes wrong with it ends the exchange."""

@@ -11,6 +11,7 @@ import orjson
 from chassis.health import Health
 from chassis.metrics import Metrics
 from gateway.edge.headers import Peers
+from gateway.edge.overview import Overview
 from gateway.edge.request import Request
 from gateway.edge.status import ServiceStatus
 
@@ -34,7 +35,9 @@ class Endpoint(NamedTuple):
     internal: bool = False
 
 
-def endpoints(*, health: Health, status: ServiceStatus, metrics: Metrics, peers: Peers) -> Mapping[str, Endpoint]:
+def endpoints(
+    *, health: Health, status: ServiceStatus, overview: Overview, metrics: Metrics, peers: Peers
+) -> Mapping[str, Endpoint]:
     """Path → Endpoint. All of them take GET and HEAD."""
 
     async def live(request: Request) -> Answer:  # noqa: ARG001
@@ -43,14 +46,14 @@ def endpoints(*, health: Health, status: ServiceStatus, metrics: Metrics, peers:
 
     async def ready(request: Request) -> Answer:
         await status.glance()
-        code, body = health.ready()
+        code, body = await asyncio.to_thread(health.ready)  # the stores are asked
         if not peers.is_internal(request.peer):
             body = {"status": body["status"]}
         return Answer(code, JSON, orjson.dumps(body))
 
     async def summary(request: Request) -> Answer:  # noqa: ARG001
         await status.glance()
-        code, body = health.summary()
+        code, body = await asyncio.to_thread(health.summary)
         return Answer(code, JSON, orjson.dumps(body))
 
     async def exposition(request: Request) -> Answer:  # noqa: ARG001
@@ -62,7 +65,7 @@ def endpoints(*, health: Health, status: ServiceStatus, metrics: Metrics, peers:
         return Answer(200, JSON, orjson.dumps({"services": await status.states()}))
 
     async def page(request: Request) -> Answer:  # noqa: ARG001
-        return Answer(200, HTML, await status.page())
+        return Answer(200, HTML, await asyncio.to_thread(overview.page, await status.states()))
 
     async def docs(request: Request) -> Answer:  # noqa: ARG001
         return Answer(200, HTML, _DOCS)
@@ -91,6 +94,7 @@ body { font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 40rem
 <body>
 <h1>API documents</h1>
 <ul>
+<li><a href="gateway/docs">Gateway</a>: routes, health, status (<a href="gateway/openapi.json">OpenAPI</a>)</li>
 <li><a href="catalogue/docs">Catalogue</a>: products and search (<a href="catalogue/openapi.json">OpenAPI</a>)</li>
 <li><a href="user/docs">Users</a>: accounts and lists (<a href="user/openapi.json">OpenAPI</a>)</li>
 </ul>

@@ -19,6 +19,7 @@ from gateway.registry.table import Table
 
 if TYPE_CHECKING:
     from chassis.metrics import Metrics
+    from gateway.edge.instance import Instance
 
 MOST_SERVICES = 100
 """Services on the page; the registry's API has the others."""
@@ -29,15 +30,6 @@ MANY_ERRORS = 0.05
 
 Name = tuple[str, str, str, str]
 States = Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One address of an upstream: `state` is `closed`, `half-open`, `open` or `avoided`, as its breaker is."""
-
-    address: str
-    state: str
-    in_flight: int
 
 
 @dataclass
@@ -73,7 +65,7 @@ class Overview:
     """Makes the page.
 
     Args:
-        states: the storefront's own services, `up` or `down`.
+        house: the tenant of the storefront's own services, which come first.
         instances: the instances of a route's URL, as this worker knows them.
         confirmed_s: seconds since the registry last confirmed the table; None if there is no registry or it never did.
         workers: how many workers the counts are of.
@@ -121,7 +113,7 @@ class Overview:
             rate=_rate(total.requests, seconds),
             hit_ratio=_part(total.hits, total.requests),
             error_ratio=_part(total.errors, total.requests),
-            in_flight=sum(instance.in_flight for service in services for route in service["routes"]
+            in_flight=sum(instance.in_use for service in services for route in service["routes"]
                           for instance in route["instances"]),
             route_count=len(self._table),
             revision=self._table.revision,

@@ -22,6 +22,8 @@ class Request:
         lines: the fields as they came.
         origin: (host, scheme) that the client meant, whatever trusted proxies there are in front.
         cached: whether the cache answered, and no service was asked for it.
+        own: whether it is for an endpoint of the gateway itself.
+        said: what its answer says of the rate limit.
     """
 
     __slots__ = (
@@ -37,10 +39,12 @@ class Request:
         "lines",
         "method",
         "origin",
+        "own",
         "path",
         "peer",
         "query",
         "raw_path",
+        "said",
         "scheme",
         "strip_authorization",
     )
@@ -64,6 +68,8 @@ class Request:
         self.body: Body | None = None  # set once it is known to have one
         self.strip_authorization = False  # whether Authorization holds a key of ours, which is no service's business
         self.cached = False
+        self.own = False
+        self.said: tuple[Header, ...] = ()
         self.endpoint = "unmatched"  # its label in metrics and logs, set once it is known where it goes
 
     @property

@@ -19,9 +19,12 @@ class Target:
         query: the raw query string.
         pinned: the version that the client named (X-Route-Version); no other will do then.
         key: what the client wants to be sticky by (X-Route-Key).
+
+    Attributes:
+        chosen: the route that was chosen last, None before there was one.
     """
 
-    __slots__ = ("endpoint", "group", "key", "path", "pinned", "query")
+    __slots__ = ("chosen", "endpoint", "group", "key", "path", "pinned", "query")
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Target:
         self.query = query
         self.pinned = pinned
         self.key = key
+        self.chosen: Route | None = None
 
     def choose(self, exclude: Collection[int] = ()) -> Route | None:
         """The route for the next try, by weight or by key; None if there is none (left).
@@ -46,6 +50,12 @@ class Target:
         Args:
             exclude: ids of routes that will not do.
         """
+        route = self._choose(exclude)
+        if route is not None:
+            self.chosen = route
+        return route
+
+    def _choose(self, exclude: Collection[int]) -> Route | None:
         pinned, group = self.pinned, self.group
         if pinned is not None:
             return None if pinned.id in exclude else pinned
