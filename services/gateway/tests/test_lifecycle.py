@@ -96,8 +96,8 @@ def test_sigterm_finishes_requests_in_flight(start_gateway: StartGateway, backen
     backend.on("/api/products/slow", slow(1.0))
     gateway = start_gateway()
     clients = [gateway.client() for _ in range(10)]
-    for client in clients:
-        client.wire.send(b"GET /api/products/slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    for number, client in enumerate(clients):
+        client.wire.send(b"GET /api/products/slow?%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
     wait_until(lambda: len(backend.seen_at("/api/products/slow")) == 10)
     gateway.signal(signal.SIGTERM)
     answers = [client.answer() for client in clients]

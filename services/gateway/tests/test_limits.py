@@ -51,7 +51,7 @@ def test_requests_over_the_cap_are_503_at_once(
     gate = Gate()
     backend.on("/api/products/gate", gate)
     gateway = start_gateway(WEB_CONCURRENCY="1", USER_URL=user.url, **env)
-    clients = [begin(gateway, "/api/products/gate") for _ in range(3)]
+    clients = [begin(gateway, f"/api/products/gate?{number}") for number in range(3)]  # else they would be one request
     wait_until(lambda: gate.waiting == 3)
     began_s = time.monotonic()
     answer = gateway.ask("GET", "/api/products")
