@@ -24,7 +24,7 @@ from loadtest import checks, machine, memory, report, walk
 from loadtest.errors import BenchError
 from loadtest.generator import Load, require_wrk, run_wrk
 from loadtest.stores import running_stores
-from loadtest.subjects import SUBJECTS, Fleet, Subject, chosen
+from loadtest.subjects import SUBJECTS, Fleet, Subject, chosen, require_nginx
 
 RESULTS = Path(__file__).with_name("results")
 _CONNECTIONS = 32
@@ -47,15 +47,13 @@ def measure(
 
 def _one(subject: Subject, *, seconds: float, warm_up_s: float) -> Load:
     url = subject.server.url + subject.path
-    checks.answer_body(subject.server, subject.path)
-    if subject.cache_state is not None:
-        checks.require_cache_state(subject.server, subject.path, subject.cache_state)
-    run_wrk(url, seconds=warm_up_s, connections=_CONNECTIONS)
+    subject.check_state()
+    run_wrk(url, seconds=warm_up_s, connections=_CONNECTIONS, headers=subject.headers)
     observed = subject.server.launch.observed
     counted = checks.requests_counted(subject.server) if observed else 0.0
     subject.server.empty_log()
     cpu_before_s = subject.server.cpu_s()
-    load = run_wrk(url, seconds=seconds, connections=_CONNECTIONS)
+    load = run_wrk(url, seconds=seconds, connections=_CONNECTIONS, headers=subject.headers)
     load = replace(load, server_cpu_s=subject.server.cpu_s() - cpu_before_s)
     checks.require_clean(subject.name, load)
     if observed:
@@ -89,6 +87,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if parts - _PARTS:
         raise BenchError(f"--parts takes {', '.join(sorted(_PARTS))}, not {', '.join(sorted(parts - _PARTS))}")
     require_wrk()
+    if "rates" in parts and any(name.startswith("nginx") for name in names):
+        require_nginx()
     cores = machine.split_cores()
     if not cores.pinned:
         console.print("No core can be set aside for the server under test here: ratios are rougher.", style="yellow")

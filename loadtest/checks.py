@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from loadtest.errors import BenchError
@@ -18,7 +18,7 @@ _LOST_LINES_ALLOWED = 64
 """Requests in flight when wrk hangs up may be counted on one side only; there are as many as connections, or fewer."""
 
 
-def answer_body(server: RunningServer, path: str, *, headers: dict[str, str] | None = None) -> bytes:
+def answer_body(server: RunningServer, path: str, *, headers: Mapping[str, str] | None = None) -> bytes:
     """The body of `GET path`. Raises BenchError if the answer is not 200 with a JSON body of the declared length."""
     answer = http_get(server.url + path, headers=headers)
     body = answer.data
@@ -31,20 +31,25 @@ def answer_body(server: RunningServer, path: str, *, headers: dict[str, str] | N
     return body
 
 
-def require_cache_state(server: RunningServer, path: str, wanted: str) -> None:
-    """Raises BenchError unless `X-Cache` becomes `wanted` within a few requests (the first one fills the cache)."""
-    seen = [http_get(server.url + path).headers.get("X-Cache") for _ in range(3)]
-    if seen[-1] != wanted:
-        raise BenchError(f"{server.launch.name}: GET {path} has X-Cache {seen}, wanted {wanted}")
+def require_cache_state(
+    server: RunningServer, path: str, wanted: str, *, name: str = "X-Cache", headers: Mapping[str, str] | None = None
+) -> None:
+    """Raises BenchError unless header `name` becomes one that begins with `wanted` within a few requests (the first one
+    fills the cache).
+    """
+    seen = [http_get(server.url + path, headers=headers).headers.get(name, "") for _ in range(3)]
+    if not seen[-1].startswith(wanted):
+        raise BenchError(f"{server.launch.name}: GET {path} has {name} {seen}, wanted {wanted}")
 
 
-def require_observed(server: RunningServer, path: str) -> None:
+def require_observed(server: RunningServer, path: str, *, headers: Mapping[str, str] | None = None) -> None:
     """Raises BenchError unless ids are taken and answered, every request is a JSON line in the log, and counted."""
     name = server.launch.name
     before = requests_counted(server)
     ids = [f"bench-{uuid.uuid4().hex}" for _ in range(_PROBES)]
     for request_id in ids:
-        answered = http_get(server.url + path, headers={"X-Request-ID": request_id}).headers.get("X-Request-ID")
+        given = {**(headers or {}), "X-Request-ID": request_id}
+        answered = http_get(server.url + path, headers=given).headers.get("X-Request-ID")
         if answered != request_id:
             raise BenchError(f"{name}: X-Request-ID {request_id} was answered as {answered}")
     plain_path = path.partition("?")[0]
@@ -59,7 +64,7 @@ def require_observed(server: RunningServer, path: str) -> None:
         raise BenchError(f"{name}: the access log does not hold one line for each of {_PROBES} requests")
     if not _becomes_true(lambda: requests_counted(server) >= before + _PROBES):
         raise BenchError(f"{name}: /metrics did not count {_PROBES} requests")
-    if not http_get(server.url + path).headers.get("X-Request-ID"):
+    if not http_get(server.url + path, headers=headers).headers.get("X-Request-ID"):
         raise BenchError(f"{name}: no X-Request-ID is made for a request without one")
 
 

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from loadtest.machine import Cores
 from loadtest.report import Limit, growth
 from loadtest.servers import Launch, RunningServer
 from loadtest.stores import Stores
-from loadtest.subjects import service
+from loadtest.subjects import KEY_HEADER, gateway, service, write_admin_key
 
 TITLE = "Memory of two workers and their master after 100,000 mixed requests"
 _MARKS = (50_000, 100_000)
@@ -116,16 +117,21 @@ def measure(stores: Stores, *, directory: Path, cores: Cores, progress: Progress
         makers: dict[str, _Maker] = {"catalogue": traffic.catalogue_request, "user": traffic.user_request}
         for name, server in behind.items():
             _one(name, server, makers[name], limits=limits, record=record, progress=progress)
-        gateway = service(
+        urls = {"CATALOGUE_URL": behind["catalogue"].url, "USER_URL": behind["user"].url}
+        key_file = directory / "admin-key-memory"
+        key = {KEY_HEADER: write_admin_key(key_file)}
+        launch = gateway(
             "gateway-memory",
-            application="asgi:app",
-            CATALOGUE_URL=behind["catalogue"].url,
-            USER_URL=behind["user"].url,
+            catalogue=urls["CATALOGUE_URL"],
+            user=urls["USER_URL"],
+            admin_key=key_file,
+            DATABASE_URL=stores.registry_database("memory_registry", **urls),
+            REDIS_URL=stores.redis_url,
         )
         _one(
             "gateway",
-            start(_two_workers(gateway)),
-            traffic.gateway_request,
+            start(_two_workers(launch)),
+            partial(traffic.gateway_request, key=key),
             limits=limits,
             record=record,
             progress=progress,

@@ -29,12 +29,18 @@ class Stores:
     def users_database(self, name: str, *, count: int = _SEEDED_USERS) -> str:
         """The URL of a new database `name` with the user service's schema and `count` users."""
         url = self.postgres.create_database(name)
-        _user_db(url, "create")
-        _user_db(url, "seed", "--count", str(count))
+        _tool("user", url, "create")
+        _tool("user", url, "seed", "--count", str(count))
         with closing(psycopg2.connect(url)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute("CHECKPOINT")  # seeding has vacuumed; what is left to write must not be written later
+        return url
+
+    def registry_database(self, name: str, **env: str) -> str:
+        """The URL of a new database `name` with the gateway's schema and the routes that `env` makes (`*_URL`)."""
+        url = self.postgres.create_database(name)
+        _tool("gateway", url, "create", **env)
         return url
 
 
@@ -49,10 +55,11 @@ def running_stores(directory: Path) -> Iterator[Stores]:
         yield Stores(postgres=postgres.start(), redis_url=valkey.start().url)
 
 
-def _user_db(url: str, *arguments: str) -> None:
-    command = [sys.executable, "-c", "from user.db import main; raise SystemExit(main())", *arguments]
+def _tool(service: str, url: str, *arguments: str, **env: str) -> None:
+    """Run `<service>-db`. Raises BenchError if it fails."""
+    command = [sys.executable, "-c", f"from {service}.db import main; raise SystemExit(main())", *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "DATABASE_URL": url}, capture_output=True, text=True, check=False
+        command, cwd=ROOT, env={**os.environ, **env, "DATABASE_URL": url}, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise BenchError(f"user-db {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        raise BenchError(f"{service}-db {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")

@@ -7,13 +7,15 @@ file. Adding a subject: a `Launch`, an entry in `SUBJECTS`, and a `Comparison` i
 from __future__ import annotations
 
 import json
+import secrets
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
 from loadtest import checks
+from loadtest.baseline import nginx
 from loadtest.errors import BenchError
 from loadtest.machine import Cores
 from loadtest.report import Comparison
@@ -23,7 +25,12 @@ from loadtest.stores import Stores
 THREADS = "8"
 PRODUCTS_PATH = "/api/products"
 USERS_PATH = "/api/v1/users?page=3&per_page=50"
+RESOLVE_PATH = "/api/v1/routes/resolve?tenant=storefront&service=catalogue&env=prod"
 _READY_PATH = "/health/live"
+_NGINX_REMEDY = (
+    "nginx is not installed: `apt-get install nginx-light` (Debian, Ubuntu), `dnf install nginx-core` (Fedora), "
+    "`brew install nginx`"
+)
 
 COMPARISONS = (
     Comparison(subject="products", reference="bare-wsgi", wanted=0.5),
@@ -32,7 +39,12 @@ COMPARISONS = (
     Comparison(subject="users-redis", reference="users-pooled", wanted=None),
     Comparison(subject="users-pooled", reference="users-unpooled", wanted=None),
     Comparison(subject="edge", reference="flask-proxy", wanted=2.7),
+    Comparison(subject="edge", reference="aiohttp-proxy", wanted=0.8),
+    Comparison(subject="edge", reference="nginx-proxy", wanted=None),
     Comparison(subject="edge", reference="bare-asgi", wanted=None),
+    Comparison(subject="edge-hit", reference="bare-asgi", wanted=0.75),
+    Comparison(subject="edge-hit", reference="nginx-cache", wanted=None),
+    Comparison(subject="resolve", reference="products", wanted=0.8),
     Comparison(subject="gateway-products", reference="products", wanted=None),
     Comparison(subject="gateway-users", reference="users-redis", wanted=None),
 )
@@ -51,6 +63,36 @@ def service(name: str, *, application: str = "wsgi:app", **env: str) -> Launch:
         command=gunicorn(f"{package}.gunicorn_conf", f"{package}.{application}"),
         env={"WEB_CONCURRENCY": "1", "THREADS": THREADS, "METRICS_DIR": "{metrics_dir}", "DRAIN_SECONDS": "0", **env},
     )
+
+
+KEY_HEADER = "X-API-Key"
+
+
+def gateway(name: str, *, catalogue: str, user: str, admin_key: Path, **env: str) -> Launch:
+    """Our gateway in front of two addresses; it limits nobody's rate, and `admin_key` is the file of a key it takes."""
+    return service(
+        name,
+        application="asgi:app",
+        CATALOGUE_URL=catalogue,
+        USER_URL=user,
+        GATEWAY_ADMIN_KEY_FILE=str(admin_key),
+        RATE_LIMITS="off",
+        **env,
+    )
+
+
+def write_admin_key(path: Path) -> str:
+    """Make a key, put it into a file that only we can read, and return it."""
+    key = f"sf_{secrets.token_urlsafe(32)}"
+    path.touch(mode=0o600)
+    path.write_text(key)
+    return key
+
+
+def require_nginx() -> None:
+    """Raises BenchError with the remedy when nginx is not installed."""
+    if nginx.find() is None:
+        raise BenchError(_NGINX_REMEDY)
 
 
 def peer(name: str, application: str, *, observed: bool = True, alone_on_core: bool = True, **env: str) -> Launch:
@@ -74,6 +116,7 @@ class Fleet:
         self._cores = cores
         self._running: dict[str, RunningServer] = {}
         self._users_url: str | None = None
+        self._admin_key = directory / "admin-key"
 
     def run(self, launch: Launch, *, ready: str = _READY_PATH) -> RunningServer:
         """Start a server, or return the one that runs under that name already."""
@@ -127,9 +170,44 @@ class Fleet:
             path.write_text(json.dumps(packaged[:12]))
         return path
 
-    def gateway(self, name: str, *, catalogue: RunningServer, user: RunningServer) -> RunningServer:
-        """A gateway in front of two addresses."""
-        launch = service(name, application="asgi:app", CATALOGUE_URL=catalogue.url, USER_URL=user.url)
+    def gateway(self, name: str, *, catalogue: RunningServer, user: RunningServer, **env: str) -> RunningServer:
+        """A gateway in front of two addresses. It limits nobody's rate, and takes the admin key."""
+        launch = gateway(name, catalogue=catalogue.url, user=user.url, admin_key=self._admin_key_file(), **env)
+        return self.run(launch)
+
+    def with_registry(self) -> RunningServer:
+        """A gateway with a registry in PostgreSQL, in front of our services."""
+        catalogue, user = self.catalogue(behind_gateway=True), self.user(behind_gateway=True)
+        if "gateway-registry" in self._running:
+            return self._running["gateway-registry"]
+        database = self.stores.registry_database("registry", CATALOGUE_URL=catalogue.url, USER_URL=user.url)
+        return self.gateway(
+            "gateway-registry",
+            catalogue=catalogue,
+            user=user,
+            DATABASE_URL=database,
+            REDIS_URL=self.stores.redis_url,
+        )
+
+    @property
+    def key(self) -> dict[str, str]:
+        """The header that lets a request through a gateway of ours."""
+        return {KEY_HEADER: self._admin_key_file().read_text()}
+
+    def _admin_key_file(self) -> Path:
+        if not self._admin_key.exists():
+            write_admin_key(self._admin_key)
+        return self._admin_key
+
+    def nginx(self, name: str, **env: str) -> RunningServer:
+        """nginx in front of the bare upstream. Raises BenchError with the remedy if it is not installed."""
+        require_nginx()
+        launch = Launch(
+            name=name,
+            command=(sys.executable, "-m", "loadtest.baseline.nginx"),
+            env={"UPSTREAM": self.upstream().url, "DIRECTORY": "{metrics_dir}", **env},
+            observed=False,
+        )
         return self.run(launch)
 
     def stop(self) -> None:
@@ -145,16 +223,25 @@ class Subject:
     name: str
     server: RunningServer
     path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What every request has beside what all have."""
     cache_state: str | None = None
-    """What `X-Cache` must be; None where the answer has no such header."""
+    """What `cache_header` must begin with; None where the answer has no such header."""
+    cache_header: str = "X-Cache"
 
     def check(self) -> None:
         """Raises BenchError unless the server answers, records what it answers, and is in the state it claims."""
-        checks.answer_body(self.server, self.path)
-        if self.cache_state is not None:
-            checks.require_cache_state(self.server, self.path, self.cache_state)
+        self.check_state()
         if self.server.launch.observed:
-            checks.require_observed(self.server, self.path)
+            checks.require_observed(self.server, self.path, headers=self.headers)
+
+    def check_state(self) -> None:
+        """Raises BenchError unless the server answers, from where it claims to."""
+        checks.answer_body(self.server, self.path, headers=self.headers)
+        if self.cache_state is not None:
+            checks.require_cache_state(
+                self.server, self.path, self.cache_state, name=self.cache_header, headers=self.headers
+            )
 
 
 def _beside(launch: Launch, behind_gateway: bool) -> Launch:
@@ -227,15 +314,47 @@ def _flask_proxy(fleet: Fleet) -> Subject:
     return Subject(name="flask-proxy", server=fleet.run(launch), path=PRODUCTS_PATH)
 
 
+def _aiohttp_proxy(fleet: Fleet) -> Subject:
+    launch = peer(
+        "aiohttp-proxy", "aiohttp_proxy:app", observed=False, WORKER_CLASS="asgi", UPSTREAM=fleet.upstream().url
+    )
+    return Subject(name="aiohttp-proxy", server=fleet.run(launch), path=PRODUCTS_PATH)
+
+
+def _nginx_proxy(fleet: Fleet) -> Subject:
+    return Subject(name="nginx-proxy", server=fleet.nginx("nginx-proxy"), path=PRODUCTS_PATH)
+
+
+def _nginx_cache(fleet: Fleet) -> Subject:
+    server = fleet.nginx("nginx-cache", CACHE="on")
+    return Subject(name="nginx-cache", server=server, path=PRODUCTS_PATH, cache_state="HIT")
+
+
 def _edge(fleet: Fleet) -> Subject:
     upstream = fleet.upstream()
-    server = fleet.gateway("gateway-edge", catalogue=upstream, user=upstream)
+    server = fleet.gateway("gateway-edge", catalogue=upstream, user=upstream, CACHE_BYTES="0")
     return Subject(name="edge", server=server, path=PRODUCTS_PATH)
+
+
+def _edge_hit(fleet: Fleet) -> Subject:
+    server = fleet.gateway(
+        "gateway-cache", catalogue=fleet.catalogue(behind_gateway=True), user=fleet.user(behind_gateway=True)
+    )
+    return Subject(
+        name="edge-hit", server=server, path=PRODUCTS_PATH, cache_state="storefront; hit", cache_header="Cache-Status"
+    )
+
+
+def _resolve(fleet: Fleet) -> Subject:
+    return Subject(name="resolve", server=fleet.with_registry(), path=RESOLVE_PATH, headers=fleet.key)
 
 
 def _gateway(fleet: Fleet) -> RunningServer:
     return fleet.gateway(
-        "gateway", catalogue=fleet.catalogue(behind_gateway=True), user=fleet.user(behind_gateway=True)
+        "gateway",
+        catalogue=fleet.catalogue(behind_gateway=True),
+        user=fleet.user(behind_gateway=True),
+        CACHE_BYTES="0",
     )
 
 
@@ -244,7 +363,7 @@ def _gateway_products(fleet: Fleet) -> Subject:
 
 
 def _gateway_users(fleet: Fleet) -> Subject:
-    return Subject(name="gateway-users", server=_gateway(fleet), path=USERS_PATH, cache_state="HIT")
+    return Subject(name="gateway-users", server=_gateway(fleet), path=USERS_PATH, headers=fleet.key, cache_state="HIT")
 
 
 SUBJECTS: dict[str, Callable[[Fleet], Subject]] = {
@@ -256,7 +375,12 @@ SUBJECTS: dict[str, Callable[[Fleet], Subject]] = {
     "users-unpooled": _users_unpooled,
     "bare-asgi": _bare_asgi,
     "flask-proxy": _flask_proxy,
+    "aiohttp-proxy": _aiohttp_proxy,
+    "nginx-proxy": _nginx_proxy,
+    "nginx-cache": _nginx_cache,
     "edge": _edge,
+    "edge-hit": _edge_hit,
+    "resolve": _resolve,
     "gateway-products": _gateway_products,
     "gateway-users": _gateway_users,
 }

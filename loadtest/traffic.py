@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import urllib3
 
@@ -66,12 +66,21 @@ def user_request(dice: random.Random, number: int) -> Request:
     return _pick(dice, choices)
 
 
-def gateway_request(dice: random.Random, number: int) -> Request:
-    """One request to the gateway: what the services get, and its own."""
+def gateway_request(dice: random.Random, number: int, *, key: dict[str, str]) -> Request:
+    """One request to the gateway: what the services get, and its own. `key` is the header that opens what is closed."""
     own = dice.random()
-    if own < 0.05:
+    if own < 0.02:
         return Request(path="/api/service-status")
-    return (catalogue_request if own < 0.55 else user_request)(dice, number)
+    if own < 0.05:
+        version = dice.choice(("", "&version=v1", "&version=v9"))
+        path = f"/api/v1/routes/resolve?tenant=storefront&service=catalogue&env=prod{version}"
+        return Request(path=path, headers=key)
+    if own < 0.06:
+        return Request(path=f"/api/v1/routes?per_page={dice.randint(1, 100)}", headers=key)
+    if own < 0.55:
+        return catalogue_request(dice, number)
+    request = user_request(dice, number)
+    return replace(request, headers={**request.headers, **key})
 
 
 def _new_user(number: int) -> Request:

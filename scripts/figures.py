@@ -21,6 +21,8 @@ SENTENCES = {
     "users-redis": "a page of users from Redis",
     "users-pooled": "a page of users from pooled PostgreSQL",
     "edge": "the gateway, nothing cached",
+    "edge-hit": "the products from the gateway's cache",
+    "resolve": "resolving a route",
     "gateway-products": "the products through the gateway",
     "gateway-users": "the page of users through the gateway",
     "bare-wsgi": "a bare WSGI function on the same server",
@@ -28,6 +30,9 @@ SENTENCES = {
     "users-unpooled": "the same page, connecting per request",
     "users-fastapi": "its FastAPI + asyncpg + redis.asyncio twin",
     "flask-proxy": "a Flask + urllib3 proxy",
+    "aiohttp-proxy": "a bare ASGI + aiohttp proxy",
+    "nginx-proxy": "nginx, `proxy_pass`",
+    "nginx-cache": "nginx, `proxy_cache`",
 }
 
 
