@@ -8,6 +8,7 @@ What the stock worker does otherwise (gunicorn 27.0.1) and an edge cannot have:
 - it keeps an HTTP/1.0 connection open after an answer of unknown length, whose end such a client cannot see;
 - a graceful stop waits for idle keep-alive connections, takes up to a second to begin, and listens meanwhile;
 - a SIGTERM that comes while a worker boots is lost;
+- it looks at every field of every answer several times; a `ReadyHead` goes out as it is;
 - it listens again with asyncio's own backlog of 100 instead of the configured one.
 """
 
@@ -26,11 +27,13 @@ from gunicorn.arbiter import Arbiter
 
 from chassis.errors import CONTENT_TYPE, title_of
 from chassis.lifecycle import STOP_SIGNALS
+from gateway.edge.cache.entry import ReadyHead
 from gateway.settings import ClientSettings
 
 # As Any: the published type stubs leave out the parts that are overridden here.
 ASGIProtocol: Any = gunicorn.asgi.protocol.ASGIProtocol
 ASGIWorker: Any = gunicorn.workers.gasgi.ASGIWorker
+_status_line: Any = gunicorn.asgi.protocol._get_cached_status_line  # type: ignore[attr-defined]
 LifespanManager: Any = gunicorn.asgi.lifespan.LifespanManager
 
 LINGER_S = 1.0
@@ -106,9 +109,13 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
             return False
         return fed
 
-    def _send_response_start(self, *args: Any, **kwargs: Any) -> None:
+    def _send_response_start(self, status: int, headers: Any, request: Any, close: bool = False) -> None:
         self._answering = True
-        super()._send_response_start(*args, **kwargs)
+        if not isinstance(headers, ReadyHead):
+            super()._send_response_start(status, headers, request, close)
+            return
+        ending = b"connection: close\r\n\r\n" if close else b"\r\n"
+        self._response_buffer = b"%b%b%b" % (_status_line(request.version, status), headers.lines, ending)
 
     def _will_close(self, request: Any, response_requires_close: bool) -> bool:
         close: bool = super()._will_close(request, response_requires_close)
@@ -183,6 +190,7 @@ class EdgeWorker(ASGIWorker):  # type: ignore[misc]
         self._stop.set()
 
     async def _serve(self) -> None:
+        self.asgi.cache.ready_heads = True
         self.lifespan = LifespanManager(self.asgi, self.log, self.state)
         try:
             await self.lifespan.startup()
