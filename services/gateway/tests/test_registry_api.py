@@ -41,7 +41,7 @@ SHOP = {**NAME, "url": "http://127.0.0.1:9000"}
 IN_A_HURRY = {"X-Request-Timeout-Ms": "0"}
 NOT_ITS_STATE = {"If-Match": '"1-99"'}
 TOO_LARGE = b'{"tenant":"' + b"a" * 70_000
-EDGE = (401, 403, 429)
+EDGE = (400, 401, 403, 429)
 """Statuses of the edge in front, which its own tests prove."""
 
 
@@ -309,8 +309,10 @@ def test_a_bad_page_is_422(client: FlaskClient, query: str) -> None:
 
 def test_routes_that_cannot_be_are_404(client: FlaskClient) -> None:
     """Whatever is no id is the id of no route."""
-    for number in ("0", "-1", "x", "99999999999999999999", "resolve ", "%00"):
+    for number in ("0", "-1", "01", "x", "9999999999999999999", "99999999999999999999", "resolve ", "%00", "1/"):
         assert client.patch(f"{ROUTES}/{number}", json={"weight": 1}).status_code == 404
+    for verb in ("resolve", "activate", "deactivate"):
+        assert client.patch(f"{ROUTES}/{verb}", json={"weight": 1}).status_code == 405
     assert client.get(f"{ROUTES}/7/history").status_code == 404
     assert client.post(f"{ROUTES}/activate", json=NAME).status_code == 404
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from flask import Flask, Response, request
+from werkzeug.exceptions import NotFound as NoMatch
+from werkzeug.routing import BaseConverter
 
 from chassis.errors import NotFound, Problem, Unavailable
-from chassis.http import JSON, FinishedResponse, matches, parse_body, parse_id, parse_query
+from chassis.http import JSON, FinishedResponse, matches, parse_body, parse_query
 from chassis.openapi import Answer, operation
 from gateway.registry import resolve
 from gateway.registry.rendering import (
@@ -27,6 +29,7 @@ from gateway.registry.repository import Registry, Written
 from gateway.registry.resolve import Resolver
 from gateway.registry.route import Route
 from gateway.registry.schemas import (
+    MAX_ID,
     MAX_PER_PAGE,
     HistoryPage,
     HistoryParameters,
@@ -49,16 +52,29 @@ INVALID = 422
 """For input that is well formed and not what the registry wants; what is not well formed is 400."""
 
 _TAG = "routes"
-ONE = f"{PATH}/<route_id>"
+ONE = f"{PATH}/<id:route_id>"
 _ID = {"route_id": {"type": "integer", "minimum": 1}}
 _PRIVATE = {"Cache-Control": "`private, no-cache`"}
 _VALIDATOR = {"ETag": "validator of this state of the route, for If-Match and If-None-Match", **_PRIVATE}
 _IF_MATCH = {"If-Match": "ETag of the state that the change is meant for; 412 if the route has moved on"}
-_EDGE = (401, 403, 429)
-"""What the edge answers before a request gets here: no key, a key without the scope, too many requests."""
+_EDGE = (400, 401, 403, 429)
+"""What the edge answers before a request gets here: malformed, no key, a key without the scope, too many requests."""
 
-_BODY = (400, 413, 415, INVALID)
+_BODY = (413, 415, INVALID)
 _STORE = (503, 504)
+
+
+class Id(BaseConverter):
+    """A route's id in a path, so that `/activate` and its like are no ids: with another method they are 405."""
+
+    regex = "[1-9][0-9]{0,18}"
+
+    def to_python(self, value: str) -> int:
+        """The number. Raises NotFound for one that PostgreSQL cannot have."""
+        number = int(value)
+        if number > MAX_ID:
+            raise NoMatch
+        return number
 
 
 class UrlPolicy(Protocol):
@@ -91,6 +107,7 @@ class Endpoints:
 
     def init_app(self, app: Flask) -> None:
         """Add the views to `app`."""
+        app.url_map.converters["id"] = Id
         for method, path, view in (
             ("GET", resolve.PATH, self.resolve_route),
             ("GET", PATH, self.list_routes),
@@ -112,7 +129,7 @@ class Endpoints:
         answers={
             200: Answer(text="The route that is chosen", model=ResolvedBody, headers={"Cache-Control": "`no-store`"})
         },
-        problems=(400, 404, INVALID, *_EDGE),
+        problems=(404, INVALID, *_EDGE),
     )
     def resolve_route(self) -> Response:
         """The URL of a service, from the gateway's memory: it answers whether or not the database is there.
@@ -138,7 +155,7 @@ class Endpoints:
                 headers={"Link": "`first` and `next` page (RFC 8288); without `next` this was the last", **_PRIVATE},
             )
         },
-        problems=(400, INVALID, *_EDGE, *_STORE),
+        problems=(INVALID, *_EDGE, *_STORE),
     )
     def list_routes(self) -> Response:
         """All routes, or those with given values, a page at a time: follow `next` in `Link`."""
@@ -206,9 +223,9 @@ class Endpoints:
         problems=(404, *_EDGE, *_STORE),
         headers={"If-None-Match": "an ETag received before; 304 if the route is still in that state"},
     )
-    def get_route(self, route_id: str) -> Response:
+    def get_route(self, route_id: int) -> Response:
         """The route of that id. Anything that is no id is the id of no route."""
-        return _one(self._store().get(_number(route_id)))
+        return _one(self._store().get(route_id))
 
     @operation(
         "Change a route",
@@ -220,14 +237,15 @@ class Endpoints:
         problems=(404, 412, *_BODY, *_EDGE, *_STORE),
         headers=_IF_MATCH,
     )
-    def change_route(self, route_id: str) -> Response:
+    def change_route(self, route_id: int) -> Response:
         """Set `url`, `weight` or `active`, those that are sent. What a route is the route of cannot change."""
-        number = _number(route_id)
         changes, _ = parse_body(RouteChanges, invalid=INVALID)
         fields = changes.model_dump(exclude_unset=True)
         if "url" in fields:
             fields["url"] = self._checked(fields["url"])
-        return _one(self._announced(self._store().update(number, fields, actor=_actor(), revisions=_revisions(number))))
+        return _one(
+            self._announced(self._store().update(route_id, fields, actor=_actor(), revisions=_revisions(route_id)))
+        )
 
     @operation(
         "Delete a route",
@@ -238,10 +256,9 @@ class Endpoints:
         problems=(404, 412, *_EDGE, *_STORE),
         headers=_IF_MATCH,
     )
-    def delete_route(self, route_id: str) -> Response:
+    def delete_route(self, route_id: int) -> Response:
         """Remove the route. Its history stays, and its id is never given to another."""
-        number = _number(route_id)
-        self._announced(self._store().delete(number, actor=_actor(), revisions=_revisions(number)))
+        self._announced(self._store().delete(route_id, actor=_actor(), revisions=_revisions(route_id)))
         return _empty(204)
 
     @operation(
@@ -257,15 +274,14 @@ class Endpoints:
                 headers={"Link": "`first` and `next` page (RFC 8288); without `next` this was the last", **_PRIVATE},
             )
         },
-        problems=(400, 404, INVALID, *_EDGE, *_STORE),
+        problems=(404, INVALID, *_EDGE, *_STORE),
     )
-    def get_history(self, route_id: str) -> Response:
+    def get_history(self, route_id: int) -> Response:
         """Who changed what, and when: also of a route that has been deleted."""
-        number = _number(route_id)
         wanted = parse_query(HistoryParameters, invalid=INVALID)
         per_page = min(wanted.per_page, MAX_PER_PAGE)
-        events, more = self._store().history(number, before=wanted.before, limit=per_page)
-        link = history_link(number, events, more=more, per_page=per_page)
+        events, more = self._store().history(route_id, before=wanted.before, limit=per_page)
+        link = history_link(route_id, events, more=more, per_page=per_page)
         return _json(history_body(events, per_page=per_page), 200, ("Link", link), PRIVATE)
 
     def _switch(self, *, active: bool) -> Response:
@@ -293,10 +309,6 @@ class Endpoints:
 def _actor() -> str:
     actor: str = request.environ[ACTOR]
     return actor
-
-
-def _number(route_id: str) -> int:
-    return parse_id(route_id, what="route")
 
 
 def _revisions(route_id: int) -> list[int] | None:
