@@ -3,6 +3,8 @@
 Every write locks the one row of `gateway_state` first, in the same round trip: writers queue, revisions have no gaps
 and are committed in their order, so whoever has read up to a revision has everything that is older. A write is one
 transaction, and one string sent: the route, its history row and its outbox row are there together or not at all.
+
+Long for a module, because the statements share their parts: what a write is can be read in one place.
 """
 
 from __future__ import annotations
