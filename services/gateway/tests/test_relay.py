@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import confluent_kafka
 import psycopg2
@@ -31,6 +31,9 @@ from gateway.registry.kafka import find_broker
 from gateway.registry.outbox import Outbox
 from gateway.registry.relay import ACTIONS, EventRelay, Figures, Relay, create_relay
 from gateway.settings import KafkaSettings, Settings
+
+if TYPE_CHECKING:
+    from services.gateway.tests.conftest import Gateway
 
 TOPIC = "route-events"
 PARTITIONS = 4
@@ -153,6 +156,7 @@ class Registry:
         self.url = url
         self.settings = DatabaseSettings(**parse_database_url(url))
         self.events: list[tuple[int, int]] = []
+        self._connection: Any = None
 
     def commit(self, *routes: int) -> None:
         """One event for each of `routes`."""
@@ -165,15 +169,31 @@ class Registry:
         sql = (
             "INSERT INTO routes_outbox (revision, route_id, action, payload, created_at) VALUES (%s, %s, %s, %s, now())"
         )
-        with closing(psycopg2.connect(self.url)) as connection, connection, connection.cursor() as cursor:
+        with self._cursor() as cursor:
+            cursor.execute("BEGIN")
             cursor.executemany(sql, rows)
+            cursor.execute("COMMIT")
 
     def query(self, sql: str, *parameters: Any) -> Any:
         """The first column of the first row."""
-        with closing(psycopg2.connect(self.url)) as connection, connection, connection.cursor() as cursor:
+        with self._cursor() as cursor:
             cursor.execute(sql, parameters)
             row = cursor.fetchone()
             return row[0] if row else None
+
+    def _cursor(self) -> Any:
+        """A cursor on a kept connection, on a new one if that is lost."""
+        try:
+            self._connection.cursor().execute("SELECT 1")
+        except (AttributeError, psycopg2.Error):
+            self._connection = psycopg2.connect(self.url)
+            self._connection.autocommit = True
+        return self._connection.cursor()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
 
     def waiting(self) -> int:
         """How many events wait."""
@@ -189,10 +209,11 @@ class Registry:
 
 
 @pytest.fixture
-def registry(database_url: str) -> Registry:
+def registry(database_url: str) -> Iterator[Registry]:
     """The schema of the gateway in a database of this test's own."""
     migrations.upgrade("gateway", DatabaseSettings(**parse_database_url(database_url)))
-    return Registry(database_url)
+    with closing(Registry(database_url)) as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)
@@ -511,3 +532,34 @@ def test_a_notice_never_waits(registry: Registry, kafka: Kafka, start_relay: Sta
         proxy.heal()
         registry.wait_sent()
         relay.stop()
+
+
+def test_a_gateway_sends_what_its_registry_writes(
+    registry: Registry, kafka: Kafka, start_gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    """A route is created while no broker is there: 201 well within a second. Its event comes with the brokers, from
+    one of the two workers; health tells the difference and readiness does not depend on it.
+    """
+    gateway = start_gateway(DATABASE_URL=registry.url, KAFKA_BOOTSTRAP_SERVERS=kafka.servers)
+
+    def health() -> tuple[int, str]:
+        answer = gateway.ask("GET", "/health/ready")
+        return answer.status, json.loads(answer.body)["checks"]["kafka"]["message"]
+
+    wait_until(lambda: health() == (200, "Kafka is accessible"))
+    gateway.wait_log("Leading the relay")
+    kafka.down()
+    wait_until(lambda: health() == (200, "Kafka is not accessible"))
+    route = {"tenant": "team-a", "service": "payments", "env": "prod", "version": "v2", "url": "http://127.0.0.1:9"}
+    key = (tmp_path / "admin-key").read_text()
+    headers = {"X-API-Key": key, "Content-Type": "application/json", "X-Request-Timeout-Ms": "1000"}
+    answer = gateway.ask("POST", "/api/v1/routes", headers, json.dumps(route).encode())
+    assert answer.status == 201, answer.body
+    kafka.up()
+    registry.wait_sent()
+    ((route_id, revision, action, event),) = kafka.messages()
+    assert (action, event["action"], event["revision"]) == ("created", "created", revision)
+    assert {name: event["route"][name] for name in route} == route
+    assert event["route"]["id"] == route_id == json.loads(answer.body)["id"]
+    gateway.wait_metric('kafka_events_published_total{action="created"}', 1)
+    assert gateway.metric("kafka_relay_leader") == 1
