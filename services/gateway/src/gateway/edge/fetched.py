@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway.edge.body import Send
-from gateway.edge.exchange import Exchange, UpstreamError
+from gateway.edge.body import BodyRefused, Send
+from gateway.edge.exchange import Exchange, OutOfTime, UpstreamError
 from gateway.edge.headers import Header, response_headers
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Truncated(Exception):
 
 
 class Fetched:
-    """An answer whose head is here. `close` is called once, whatever happens.
+    """An answer whose head is here. `close` is called, whatever happens.
 
     Attributes:
         status: final, never 1xx.
@@ -84,7 +84,10 @@ class Fetched:
                 piece = await exchange.read()
             except UpstreamError as error:
                 self._outcome = error.outcome
-                self._instance.failed(error)
+                if isinstance(error, (OutOfTime, BodyRefused)):  # it had begun: slow is no failure
+                    self._instance.released()
+                else:
+                    self._instance.failed(error)
                 raise
             finally:
                 timer.cancel()
@@ -130,10 +133,13 @@ class Fetched:
         return self.status
 
     def close(self) -> None:
-        """Nothing more of it is wanted: what is missing will not be waited for. Counts what came of it."""
+        """Nothing more of it is wanted: what is missing will not be waited for. Counts what came of it, once."""
         lane, outcome = self._lane, self._outcome
+        if not outcome:
+            return
+        self._outcome = ""
         if outcome == "answered" or outcome == "abandoned":
             self._instance.answered(self.status)
         self._exchange.abandon()
-        lane.upstream.leave()
+        lane.upstream.admission.leave()
         lane.count(outcome)

@@ -115,16 +115,20 @@ class Instance:
             self._well = True
             log.info("%s at %s answers again", self._name, self.label)
 
-    def failed(self, error: UpstreamError) -> None:
-        """A request was not answered, or not to its end, and the instance is to blame."""
+    def failed(self, error: UpstreamError) -> bool:
+        """A request was not answered, or not to its end, and the instance is to blame. Returns whether it is left
+        alone from now on.
+        """
         self.failures += 1
-        if self._breaker.failure(at_once=isinstance(error, Refused)):
+        opened = self._breaker.failure(at_once=isinstance(error, Refused))
+        if opened:
             self._judge()
             self._drop_idle()
             self._later("probe", self._breaker.rest_s, self._begin_probe)
         if self._well and self._may_say():
             self._well = False
             log.warning("%s at %s does not answer: %s", self._name, self.label, error)
+        return opened
 
     def released(self) -> None:
         """A request ended without a finding."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chassis.errors import Unavailable
 from gateway.edge.probe import accepts, live_line, status_of
+from gateway.registry.house import TENANT, VERSION
 
 if TYPE_CHECKING:
     from chassis.metrics import Metrics
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from gateway.edge.upstream import Upstream, Upstreams
     from gateway.registry.route import Route
 
-HOUSE = ("storefront", "v1")
-"""Tenant and version of the routes that a first start makes: the services of the storefront itself."""
 MAX_LABELS = 1000
 OTHER = "other"
 _MAX_LANES = 4096
@@ -71,8 +70,10 @@ class Lanes:
             upstream = self._upstreams.of(route.url, label)
         except ValueError:
             raise Unavailable(f"The {route.service} service is not available") from None
-        if upstream.probe is None or label == route.service:
-            upstream.watch(partial(_is_alive, live_line(upstream)) if label == route.service else accepts)
+        if route.tenant == TENANT:
+            upstream.watch(partial(_is_alive, live_line(upstream)))
+        elif upstream.probe is None:
+            upstream.watch(accepts)
         if len(self._lanes) >= _MAX_LANES:
             self._lanes.clear()
         lane = self._lanes[route.id] = Lane(route, upstream, label, self._requests)
@@ -82,7 +83,7 @@ class Lanes:
         """What metrics call it: the service's name for the house's own, `tenant/service/env/version` for others.
         Routes come and go, series stay: beyond the first thousand all are one.
         """
-        house = (route.tenant, route.version) == HOUSE and route.env == self._env
+        house = (route.tenant, route.version, route.env) == (TENANT, VERSION, self._env)
         label = route.service if house else route.name
         if label not in self._labels:
             if len(self._labels) >= MAX_LABELS:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from chassis.errors import DeadlineExceeded, Problem, Unavailable
+from gateway.edge.admission import Saturated
 from gateway.edge.body import BodyRefused, Send
 from gateway.edge.exchange import ConnectionDied, Exchange, OutOfTime, UpstreamError
 from gateway.edge.fetched import Fetched
@@ -15,7 +17,6 @@ from gateway.edge.headers import Header, Peers
 from gateway.edge.instance import Instance, Unreachable
 from gateway.edge.lanes import Lane, Lanes
 from gateway.edge.message import message
-from gateway.edge.upstream import Saturated
 
 if TYPE_CHECKING:
     from chassis.metrics import Metrics
@@ -29,6 +30,8 @@ WORTH_A_RETRY = frozenset({502, 503, 504})
 MAX_UNREACHABLE = 3
 """So many instances in a row that cannot be reached, and the request is given up."""
 RETRY_WAIT_S = (0.01, 0.05)
+ABANDONED = "abandoned"
+"""By the client: it left, or its body was too large or too slow."""
 _BLAME_SHARE = 0.9
 """A time-out speaks against an instance only if it had at least this share of the gateway's own time."""
 
@@ -93,6 +96,9 @@ class Proxy:
         self._lanes = Lanes(upstreams, env=env, metrics=metrics)
         self._peers = peers
         self._blame_after_s = timeout_s * _BLAME_SHARE
+        self._shed = metrics.counter(
+            "gateway_shed_total", "Requests turned away because an upstream had enough", ("upstream",)
+        )
         self._retries = metrics.counter(
             "gateway_retries_total", "Requests sent again by what came of it", ("upstream", "outcome")
         )
@@ -223,7 +229,7 @@ class Proxy:
         call.tried.append(call.avoided)
         try:
             return await self._look_further(call, lane)
-        except LeftAlone:
+        except UpstreamError:
             call.tried.remove(call.avoided)
             return await self._look_further(call, lane)
         finally:
@@ -265,28 +271,47 @@ class Proxy:
             UpstreamError: there is no answer.
         """
         call.lane, call.instance = lane, instance
-        upstream = lane.upstream
-        upstream.enter()
+        admission, context = lane.upstream.admission, call.request.context
+        began_s = time.monotonic()
+        try:
+            mark = admission.enter(context.deadline_s - began_s, began_s)
+        except Saturated as error:
+            instance.released()
+            lane.count(error.outcome)
+            self._shed.labels(lane.label).inc()
+            raise
         instance.waiting += 1
         instance.requests += 1
-        outcome = "abandoned"  # by the client: it left, or its body was too large or too slow
-        fetched: Fetched | None = None
         try:
-            upstream.check_room()
             exchange = await self._exchange(call, lane, instance)
-            fetched = Fetched(lane, instance, exchange, call.request.context)
-            return fetched
+        except OutOfTime as error:
+            admission.answered(began_s, time.monotonic(), mark, late=True)
+            self._failed(error, lane, instance, blame=call.has_full_time)
+            raise
         except UpstreamError as error:
-            outcome = error.outcome
-            if _is_to_blame(error, call):
-                instance.failed(error)
+            admission.unanswered()
+            self._failed(error, lane, instance, blame=not isinstance(error, (BodyRefused, ClosedWhileIdle)))
+            raise
+        except BaseException:
+            admission.given_up(began_s, time.monotonic())
+            admission.leave()
+            instance.released()
+            lane.count(ABANDONED)
             raise
         finally:
             instance.waiting -= 1
-            if fetched is None:
-                instance.released()
-                upstream.leave()
-                lane.count(outcome)
+        admission.answered(began_s, time.monotonic(), mark)
+        return Fetched(lane, instance, exchange, context)
+
+    def _failed(self, error: UpstreamError, lane: Lane, instance: Instance, *, blame: bool) -> None:
+        """A request to `instance` was not answered; `blame` says whether that is its doing."""
+        admission = lane.upstream.admission
+        admission.leave()
+        lane.count(error.outcome)
+        if not blame:
+            instance.released()
+        elif instance.failed(error):
+            admission.forgive()
 
     async def _exchange(self, call: _Call, lane: Lane, instance: Instance) -> Exchange:
         request, whole, repeatable = call.request, call.whole, call.repeatable
@@ -318,15 +343,6 @@ class Proxy:
                 timer.cancel()
                 if not exchange.streaming:
                     exchange.abandon()
-
-
-def _is_to_blame(error: UpstreamError, call: _Call) -> bool:
-    """Whether an error speaks against the instance. A client that gave it little time, or was slow, is its own doing;
-    a kept connection that both sides gave up at the same time is nobody's.
-    """
-    if isinstance(error, OutOfTime):
-        return call.has_full_time
-    return not isinstance(error, (BodyRefused, ClosedWhileIdle, Saturated))
 
 
 def _expire(request: Request, exchange: Exchange) -> None:

@@ -10,13 +10,15 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from gateway.edge.admission import Admission
 from gateway.edge.budget import RetryBudget
-from gateway.edge.exchange import OutOfTime, UpstreamError
+from gateway.edge.exchange import OutOfTime
 from gateway.edge.instance import Instance, Limits, Unreachable
 from gateway.policy import UpstreamPolicy, is_address, split_url
 
 if TYPE_CHECKING:
     from chassis.metrics import Metrics
+    from gateway.registry.route import Route
     from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,12 +35,6 @@ Resolver = Callable[[str, int], Awaitable[Iterable[str]]]
 """Addresses of a name, for a port. Raises OSError if there are none."""
 
 
-class Saturated(UpstreamError):
-    """As many requests as it can answer in time are in flight to this upstream."""
-
-    outcome = "saturated"
-
-
 class Upstream:
     """The service behind one URL, shared by every route that has it.
 
@@ -50,7 +46,6 @@ class Upstream:
     Attributes:
         base: the URL's path, put in front of every request's.
         request_line_end: what follows the target, to the end of the Host field.
-        requests: answered or not, so far.
         closed: it has been forgotten; ask `Upstreams.of` for another.
 
     Raises:
@@ -79,14 +74,13 @@ class Upstream:
         self.request_line_end = b" HTTP/1.1\r\nHost: %b\r\n" % authority.encode("ascii")
         self.instances: tuple[Instance, ...] = ()
         self.budget = RetryBudget(retry_percent)
-        self.requests = 0
+        self.admission = Admission(limits.max_connections)
         self.closed = False
         self.probe: Callable[[Instance], Awaitable[bool]] | None = None
         self._limits = limits
         self._policy = policy
         self._resolver = resolver
         self._tls = (tls(), self.host) if scheme == "https" else None
-        self._busy = 0
         self._turn = 0
         self._refusal = ""
         self._resolving: asyncio.Task[None] | None = None
@@ -100,7 +94,12 @@ class Upstream:
     @property
     def in_flight(self) -> int:
         """Requests that hold, or wait for, a connection."""
-        return self._busy
+        return self.admission.in_flight
+
+    @property
+    def requests(self) -> int:
+        """Sent to the present instances so far."""
+        return sum(instance.requests for instance in self.instances)
 
     @property
     def idle(self) -> int:
@@ -111,24 +110,6 @@ class Upstream:
     def in_use(self) -> int:
         """Open connections that carry a request."""
         return sum(instance.in_use for instance in self.instances)
-
-    def enter(self) -> None:
-        """Count a request in; `leave` counts it out, once for every `enter`."""
-        self._busy += 1
-        self.requests += 1
-
-    def leave(self) -> None:
-        """Count a request out."""
-        self._busy -= 1
-
-    def check_room(self) -> None:
-        """For a request that has been counted in.
-
-        Raises:
-            Saturated: it is one too many.
-        """
-        if self._busy > self._limits.max_connections:
-            raise Saturated(f"{self._busy} requests are in flight")
 
     # --- instances -------------------------------------------------------------------------------------------------
 
@@ -297,6 +278,11 @@ class Upstreams:
                 retry_percent=self._retry_percent,
             )
         return upstream
+
+    def instances_of(self, route: Route) -> tuple[Instance, ...]:
+        """The instances behind a route, none if it has not been asked for lately."""
+        upstream = self._upstreams.get(route.url)
+        return () if upstream is None else upstream.instances
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:
