@@ -2,9 +2,8 @@
 
 import json
 import re
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
@@ -15,7 +14,7 @@ from flask import Flask, Response
 from werkzeug.serving import make_server
 
 from chassis import docs_page
-from chassis.testing import tools
+from chassis.testing.browser import draw
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -76,40 +75,6 @@ def base_url() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture
-def drawn(tmp_path: Path) -> Callable[[str], tuple[str, str]]:
-    """Open a page in a browser that can reach nothing but this machine; gives the drawn HTML and the browser's log."""
-    chromium = tools.require("chromium")
-
-    def draw(url: str) -> tuple[str, str]:
-        done = subprocess.run(
-            [
-                chromium,
-                "--headless",
-                "--no-sandbox",  # needed as root; the page is our own
-                "--disable-gpu",
-                "--disable-dev-shm-usage",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--no-first-run",
-                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-                f"--user-data-dir={tmp_path / 'profile'}",
-                "--enable-logging=stderr",
-                "--virtual-time-budget=10000",
-                "--dump-dom",
-                url,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        return done.stdout, done.stderr
-
-    return draw
-
-
 def get(url: str) -> tuple[Any, bytes]:
     """The headers and the body of a 200."""
     with urlopen(url, timeout=10) as answer:
@@ -161,11 +126,9 @@ def test_only_the_page_s_own_files_are_served(base_url: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", PREFIX])
-def test_a_browser_without_the_internet_draws_the_operations(
-    base_url: str, prefix: str, drawn: Callable[[str], tuple[str, str]]
-) -> None:
+def test_a_browser_without_the_internet_draws_the_operations(base_url: str, prefix: str, tmp_path: Path) -> None:
     """Operations, schemas and the right server address appear, and the policy blocks nothing that the page needs."""
-    page, log = drawn(f"{base_url}{prefix}/docs")
+    page, log = draw(f"{base_url}{prefix}/docs", tmp_path)
     for operation in ("Get one lamp", "Add a lamp"):
         assert operation in page
     assert 'data-path="/api/lamps/{lamp_id}"' in page

@@ -90,17 +90,6 @@ def test_status_is_asked_once_a_second_at_most(start_gateway: StartGateway, back
     assert len(backend.seen_at("/health/live")) - before <= 2 * (1 + 1)
 
 
-def test_the_status_page_is_for_people(gateway: Gateway) -> None:
-    """A whole HTML page with every service and its state, that loads nothing from anywhere."""
-    answer = gateway.ask("GET", "/status")
-    assert answer.get("content-type") == "text/html; charset=utf-8"
-    assert answer.get("content-security-policy") is not None
-    page = answer.body.decode()
-    assert "<td>catalogue</td><td>up</td>" in page
-    assert "<script" not in page
-    assert "http" not in page.replace("http-equiv", "")
-
-
 def test_the_index_of_documents_links_both_services(gateway: Gateway) -> None:
     """`/docs` leads to each service's pages, below the gateway."""
     page = gateway.ask("GET", "/docs").body.decode()

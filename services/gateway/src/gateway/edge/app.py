@@ -232,7 +232,7 @@ class Edge:
     async def _mounted(self, request: Request, send: Send, *, actor: str) -> int:
         body = await request.body.whole(request.context.remaining_s()) if request.body is not None else b""
         answer = await self._registry(request, body, actor=actor)
-        if answer.endpoint != "unmatched":
+        if request.endpoint == "routes" and answer.endpoint != "unmatched":
             request.endpoint = answer.endpoint
         headers = [*answer.headers, *request.said, (b"x-request-id", request.context.request_id.encode()), SERVER]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
