@@ -73,7 +73,10 @@ def test_it_shows_every_route_its_share_and_its_instances(shop: Gateway, backend
     assert [other[2], other[5]] == ["no", "0.0"]
 
 
-ALL_OF_V1 = 'gateway_route_requests_total{cache="miss",code="2xx",env="prod",service="catalogue",tenant="storefront",version="v1"}'
+ALL_OF_V1 = (
+    "gateway_route_requests_total"
+    '{cache="miss",code="2xx",env="prod",service="catalogue",tenant="storefront",version="v1"}'
+)
 ALL_OF_V2 = ALL_OF_V1.replace("v1", "v2")
 
 
