@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chassis.testing import require
+from chassis.testing import free_port, require
 
 pytestmark = pytest.mark.slow
 StartRun = Callable[..., Any]
@@ -97,10 +97,14 @@ def test_the_catalogue_from_its_database(start_run: StartRun) -> None:
 
 
 def test_on_one_database_of_ones_own(start_run: StartRun, database_url: str, redis_url: str) -> None:
-    """With DATABASE_URL both services live in that database side by side, also at the second start."""
-    for _ in range(2):
-        run = start_run(DATABASE_URL=database_url, REDIS_URL=redis_url, DATA_SOURCE="db").wait_ready()
-        assert len(run.get("/api/products")) >= 12
+    """With DATABASE_URL all services live in that database side by side, also at the second start; then a service may
+    be on another port, and the gateway's route to it follows.
+    """
+    stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "DATA_SOURCE": "db"}
+    for moved in ({}, {"CATALOGUE_PORT": str(free_port())}):
+        run = start_run(**stores, **moved).wait_ready()
+        for _ in range(8):  # whichever worker answers
+            assert len(run.get("/api/products")) >= 12
         assert run.get("/api/v1/users")["total"] == 1000
         assert run.end() == 0
 
