@@ -206,9 +206,10 @@ class Backend:
     Other paths are answered with what was asked, as JSON.
     """
 
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(self, address: str = "127.0.0.1", port: int | None = None) -> None:
+        self.address = address
+        self.port = port or free_port()
+        self.url = f"http://{address}:{self.port}"
         self.connections = 0
         self.seen: list[Message] = []
         self._handlers: dict[str, tuple[Handler, bool]] = {}
@@ -232,7 +233,7 @@ class Backend:
 
     def start(self) -> None:
         """Listen (again, on the same port)."""
-        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
+        self._listener = socket.create_server((self.address, self.port), backlog=1024)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
     def stop(self) -> None:
