@@ -465,9 +465,7 @@ def test_a_fetch_may_bring_fields_of_its_own(two: tuple[Backend, Backend]) -> No
     async def test() -> None:
         async with edge() as gateway:
             only = route(two[0].url)
-            request = make_request(
-                "GET", None, None, ((b"if-none-match", b'"old"'), (b"range", b"bytes=0-"), (b"x-a", b"1"))
-            )
+            request = make_request("GET", None, ((b"if-none-match", b'"old"'), (b"range", b"bytes=0-"), (b"x-a", b"1")))
             fetched = await gateway.proxy.fetch(
                 request, to(only), only, fields=[(b"if-none-match", b'"new"')], without=[b"range"]
             )
