@@ -20,6 +20,7 @@ from gateway import db
 from gateway.registry.keys import digest, generate
 from gateway.registry.repository import Registry
 from gateway.settings import Settings
+from services.gateway.tests.conftest import answer
 
 if TYPE_CHECKING:
     from services.gateway.tests.conftest import Backend, Client, Gateway
@@ -187,3 +188,14 @@ def test_a_bad_admin_key_stops_the_start(tmp_path: Path, content: str | None) ->
     lines = [line for line in process.lines if "GATEWAY_ADMIN_KEY_FILE" in line]
     assert len(lines) == 1
     assert "Traceback" not in process.text()
+
+
+def test_what_took_a_key_is_not_kept_for_others(keyed: Gateway, backend: Backend) -> None:
+    """Even if the service says that it is public: the next who asks is asked for a key, and gets an answer of its own."""
+    public = "Cache-Control: public, max-age=60\r\n"
+    backend.on("/api/v1/users", lambda wire, _message: answer(wire, headers=public))
+    for _ in range(2):
+        found = keyed.ask("GET", "/api/v1/users", key=ADMIN)
+        assert (found.status, found.get("cache-status")) == (200, "storefront; fwd=bypass")
+    assert len(backend.seen_at("/api/v1/users")) == 2
+    assert keyed.ask("GET", "/api/v1/users", key=None).status == 401

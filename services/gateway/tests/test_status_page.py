@@ -94,7 +94,8 @@ def test_it_says_what_is_wrong(start_gateway: StartGateway, backend: Backend, us
     backend.stop()
     for _ in range(6):
         assert gateway.ask("GET", "/api/products/none").status == 503
-    html = wait_until(lambda: page(gateway) if "something is wrong" in page(gateway) else None, timeout_s=5)
+    wait_until(lambda: "something is wrong" in page(gateway), timeout_s=5)
+    html = page(gateway)
     assert "<title>Something is wrong" in html
     assert "open" in rows(html)[0][8]
 

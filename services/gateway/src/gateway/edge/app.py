@@ -185,7 +185,9 @@ class Edge:
         """Answer with what a service behind says, or has said."""
         place = self._router.place(request)
         request.endpoint = place.name
-        await self._admit(request, required(place.tenant, place.service, place.path, request.method))
+        needed = required(place.tenant, place.service, place.path, request.method)
+        request.personal = needed is not None
+        await self._admit(request, needed)
         target = self._router.target(request, place)
         if self._in_flight >= self.settings.max_in_flight:
             raise Unavailable("The gateway is busy")

@@ -23,6 +23,7 @@ class Request:
         origin: (host, scheme) that the client meant, whatever trusted proxies there are in front.
         cached: whether the cache answered, and no service was asked for it.
         own: whether it is for an endpoint of the gateway itself.
+        personal: whether it took a key, so that its answer is nobody else's.
         said: what its answer says of the rate limit.
     """
 
@@ -42,6 +43,7 @@ class Request:
         "own",
         "path",
         "peer",
+        "personal",
         "query",
         "raw_path",
         "said",
@@ -69,6 +71,7 @@ class Request:
         self.strip_authorization = False  # whether Authorization holds a key of ours, which is no service's business
         self.cached = False
         self.own = False
+        self.personal = False
         self.said: tuple[Header, ...] = ()
         self.endpoint = "unmatched"  # its label in metrics and logs, set once it is known where it goes
 

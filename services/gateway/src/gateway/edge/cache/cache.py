@@ -73,7 +73,7 @@ class Cache:
             Truncated: the answer broke off after it had begun.
         """
         route = None
-        if request.method == "GET" and _NOT_PLAIN.isdisjoint(request.headers):
+        if request.method == "GET" and not request.personal and _NOT_PLAIN.isdisjoint(request.headers):
             route = target.choose()
             if route is not None:
                 variants = self._store.get((route.url, *request.origin, target.path, target.query))
@@ -106,7 +106,7 @@ class Cache:
         visit = Visit(request, target, route, (route.url, *request.origin, target.path, target.query), send)
         if request.method not in _SAFE:
             return await self._write(visit)
-        if not self._enabled or request.body is not None or not _BYPASSING.isdisjoint(headers):
+        if not self._enabled or request.personal or request.body is not None or not _BYPASSING.isdisjoint(headers):
             return await self._reader.forward(visit, b"bypass")
         if request.method == "OPTIONS":
             return await self._reader.forward(visit, b"method")
