@@ -191,7 +191,7 @@ def test_a_bad_admin_key_stops_the_start(tmp_path: Path, content: str | None) ->
 
 
 def test_what_took_a_key_is_not_kept_for_others(keyed: Gateway, backend: Backend) -> None:
-    """Even if the service says that it is public: the next who asks is asked for a key, and gets an answer of its own."""
+    """Even if the service says that it is public: the next one needs a key too, and gets an answer of its own."""
     public = "Cache-Control: public, max-age=60\r\n"
     backend.on("/api/v1/users", lambda wire, _message: answer(wire, headers=public))
     for _ in range(2):
