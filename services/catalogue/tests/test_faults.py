@@ -121,7 +121,7 @@ def assert_fallen_back(service: GunicornProcess, error: str) -> None:
     for path in ("/api/products", "/api/products?sort=-price", "/api/products/1", "/"):
         answer = get(service, path)
         assert (answer.status, answer.source) == (200, "json-fallback")
-        assert answer.cache_control == "public, max-age=5"
+        assert answer.cache_control == "public, max-age=1"
     assert get(service).body[0]["name"] == read_file(PACKAGED)[0].name
     assert get(service, "/api/products/999").status == 404
     assert gauge(service, "catalogue_db_connection_status") == 0
