@@ -17,7 +17,7 @@ def screen(tmp_path: Path) -> str:
         [], {}, "redis://:secret@127.0.0.1:1/0", database_place="/data, port 2", redis_place="/cache, port 1"
     )
     plan = make_plan(tmp_path, {"GATEWAY_PORT": "8111", "USER_PORT": "5111"})
-    return render(plan, stores, admin_key=tmp_path / "key", seconds=1.23)
+    return render(plan, stores, admin_key=tmp_path / "key", config=tmp_path / "con fig", seconds=1.23)
 
 
 def test_says_where_everything_is(screen: str) -> None:
@@ -44,6 +44,13 @@ def test_three_lines_to_copy(screen: str, tmp_path: Path) -> None:
     assert all(command in lines for command in commands)
     assert [command.count(f'-H "X-API-Key: $(cat {tmp_path}/key)"') for command in commands] == [0, 1, 0]
     assert screen.count("the-key") == 1
+
+
+def test_a_line_that_makes_a_key(screen: str, tmp_path: Path) -> None:
+    """It names the directory in which the tool finds the stores, quoted, and the tool itself, which is there."""
+    assert f"\n    CONFIG_DIR='{tmp_path}/con fig' " in screen
+    (tool,) = [word for word in screen.split() if word.endswith("/bin/gateway")]
+    assert Path(tool).exists()
 
 
 def test_a_path_with_spaces() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stack.plan import StackError, make_plan
-from stack.state import admin_key_file, only_one
+from stack.state import admin_key_file, config_directory, only_one
 
 
 def test_a_second_run_learns_who_and_where(tmp_path: Path) -> None:
@@ -37,3 +37,11 @@ def test_the_admin_key_is_made_once(tmp_path: Path) -> None:
     assert len(key) >= 43
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert admin_key_file(tmp_path).read_text() == key
+
+
+def test_tools_find_the_stores_of_this_run_and_no_others(tmp_path: Path) -> None:
+    """What the last run left is gone; what is there only the user can read."""
+    config_directory(tmp_path, {"DATABASE_URL": "old", "REDIS_URL": "old"})
+    secrets = config_directory(tmp_path, {"DATABASE_URL": "new"}) / "secrets"
+    assert {file.name: file.read_text() for file in secrets.iterdir()} == {"database_url": "new"}
+    assert stat.S_IMODE((secrets / "database_url").stat().st_mode) == 0o600

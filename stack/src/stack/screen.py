@@ -29,7 +29,16 @@ def curl_lines(url: str, admin_key: Path) -> list[tuple[str, str]]:
     ]
 
 
-def render(plan: Plan, stores: Stores, *, admin_key: Path, seconds: float) -> str:
+def key_line(config: Path) -> str:
+    """The command that makes an API key. `config` is the directory in which the gateway's tools find the stores."""
+    tool = Path(sys.executable).with_name("gateway")
+    return (
+        f"CONFIG_DIR={shlex.quote(str(config))} {shlex.quote(str(tool))} "
+        f"keys create --name me-$(date +%s) --scope users:read"
+    )
+
+
+def render(plan: Plan, stores: Stores, *, admin_key: Path, config: Path, seconds: float) -> str:
     """The screen as text, with colours if the output is a terminal. No line is broken: they are for copying."""
     url = plan.url
     places = [
@@ -51,7 +60,7 @@ def render(plan: Plan, stores: Stores, *, admin_key: Path, seconds: float) -> st
     for label, place in places:
         screen.append(f"  {label:<{width}}  ", style="bold").append(f"{place}\n")
     screen.append("\n  To try in another shell:\n", style="bold")
-    for what, command in curl_lines(url, admin_key):
+    for what, command in [*curl_lines(url, admin_key), ("make a key for less than everything", key_line(config))]:
         screen.append(f"    # {what}\n", style="dim").append(f"    {command}\n", style="cyan")
     screen.append("\n  Ctrl-C stops everything. The data stays.\n\n", style="bold")
     return _to_text(screen)

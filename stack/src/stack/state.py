@@ -1,10 +1,10 @@
-"""The directory `.run`: who runs in it, and the admin key."""
+"""The directory `.run`: who runs in it, the admin key, and how command line tools find the stores."""
 
 import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,11 +39,26 @@ def admin_key_file(directory: Path) -> Path:
     """The file with the admin key, of mode 0600; made at the first run."""
     file = directory / "admin-key"
     if not file.exists():
-        with open(file, "x", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
-            stream.write(secrets.token_urlsafe(32))
+        _write_private(file, secrets.token_urlsafe(32))
     return file
 
 
 def admin_key(file: Path) -> str:
     """The key in the file."""
     return file.read_text(encoding="ascii")
+
+
+def config_directory(directory: Path, urls: Mapping[str, str]) -> Path:
+    """A `CONFIG_DIR` with these variables as secret files of mode 0600 and no others, for the gateway's tools."""
+    folder = directory / "config" / "secrets"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        file.unlink()
+    for variable, url in urls.items():
+        _write_private(folder / variable.lower(), url)
+    return folder.parent
+
+
+def _write_private(file: Path, text: str) -> None:
+    with open(file, "x", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+        stream.write(text)

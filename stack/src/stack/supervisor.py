@@ -12,7 +12,7 @@ from stack.children import Child, Output, start_child, stop_children
 from stack.plan import SERVICES, TOOLS, Plan, Service, StackError, Tool, environment_of
 from stack.probe import answers
 from stack.screen import render
-from stack.state import admin_key, admin_key_file
+from stack.state import admin_key, admin_key_file, config_directory
 from stack.stores import Stores, is_empty, start_stores
 
 _READY_TIMEOUT_S = 60.0
@@ -43,10 +43,12 @@ class Supervisor:
         stores = start_stores(self._plan)
         try:
             key = admin_key_file(self._plan.directory)
+            own = {name: url for name, url in stores.urls_of("gateway").items() if not self._plan.given(name)}
+            config = config_directory(self._plan.directory, own)
             await self._first_of(self._start(stores, key), self._stop.wait(), self._watch(stores))
             if not self._stop.is_set():
                 seconds = time.monotonic() - begin
-                self._output.write(render(self._plan, stores, admin_key=key, seconds=seconds))
+                self._output.write(render(self._plan, stores, admin_key=key, config=config, seconds=seconds))
                 await self._first_of(self._stop.wait(), self._watch(stores))
         finally:
             self._output.write("\nstopping ...\n")
