@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +30,7 @@ class _RequestLines:
     """
 
     formatter: JsonFormatter | None = None
+    write: Callable[[bytes], None] | None = None
 
 
 _requests = _RequestLines()
@@ -46,18 +48,19 @@ class JsonFormatter(OrjsonFormatter):
         super().__init__()
         self._service = service
         self._version = version
+        self._second = (0, "1970-01-01T00:00:00")
 
     def format(self, record: logging.LogRecord) -> str:
         extra: dict[str, Any] = merge_record_extra(record, {}, reserved=self.reserved_attrs)
         if record.exc_info:
             extra["exc_info"] = self.formatException(record.exc_info)
-        return self.line(record.created, record.levelname, record.name, record.getMessage(), extra)
+        return self.line(record.created, record.levelname, record.name, record.getMessage(), extra).decode()
 
-    def line(self, created_s: float, level: str, logger: str, message: str, extra: dict[str, Any]) -> str:
-        """The line of a record made at `created_s` (Unix time), with the ids of the request in hand."""
+    def line(self, created_s: float, level: str, logger: str, message: str, extra: dict[str, Any]) -> bytes:
+        """The line, without its end, of a record made at `created_s` (Unix time), with the ids of the request."""
         request = context.current()
         line = {
-            "timestamp": datetime.fromtimestamp(created_s, UTC).isoformat(timespec="milliseconds"),
+            "timestamp": self._timestamp(created_s),
             "level": level,
             "logger": logger,
             "message": message,
@@ -67,10 +70,18 @@ class JsonFormatter(OrjsonFormatter):
             "trace_id": request.trace_id if request else None,
             **extra,
         }
-        text = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-        if not text.isascii():  # JSON need not escape these, terminals and line readers act on them
-            text = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-        return _redact(text)
+        data = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+        if data.isascii() and b"@" not in data:
+            return data
+        # JSON need not escape control characters beyond ASCII; terminals and line readers act on them.
+        return _redact(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", data.decode())).encode()
+
+    def _timestamp(self, created_s: float) -> str:
+        second = int(created_s)
+        known = self._second  # one object, as threads share it
+        if second != known[0]:
+            known = self._second = (second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
+        return f"{known[1]}.{int((created_s - second) * 1000):03d}+00:00"
 
 
 class TextFormatter(logging.Formatter):
@@ -87,12 +98,51 @@ class TextFormatter(logging.Formatter):
         return _redact(super().format(record))
 
 
-def write_line(line: str) -> None:
+def write_line(line: bytes) -> None:
     """Put a line on stdout. If nobody reads it any more, it is lost: a service does not die of that."""
-    data = line.encode("utf-8", "backslashreplace") + b"\n"
+    data = line + b"\n"
     with contextlib.suppress(OSError):
         while data:
             data = data[os.write(1, data) :]
+
+
+class Batch:
+    """Request lines of an event loop, written together when it has done what it has in hand.
+
+    A pipe takes up to 4096 bytes (PIPE_BUF, on Linux) in one piece, so no more go in one write.
+
+    Args:
+        call_soon: the loop's.
+    """
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def write(self, line: bytes) -> None:
+        """Write `line` soon, after those before it."""
+        size = len(line) + 1
+        if self._size + size > _PIPE_BYTES:
+            self.flush()
+        if not self._lines:
+            self._call_soon(self.flush)
+        self._lines.append(line)
+        self._size += size
+
+    def flush(self) -> None:
+        """Write what there is."""
+        if self._lines:
+            lines, self._lines, self._size = self._lines, [], 0
+            write_line(b"\n".join(lines))
+
+
+_PIPE_BYTES = 4096
+
+
+def batch_requests(batch: Batch | None) -> None:
+    """Write request lines by `batch`; None: each at once, as before."""
+    _requests.write = None if batch is None else batch.write
 
 
 class StdoutHandler(logging.Handler):
@@ -100,7 +150,7 @@ class StdoutHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            write_line(self.format(record))
+            write_line(self.format(record).encode("utf-8", "backslashreplace"))
         except Exception:  # noqa: BLE001 - as the standard library's handlers do: a log call never raises
             self.handleError(record)
 
@@ -113,6 +163,7 @@ def configure(*, service: str, version: str, level: str = "INFO", log_format: st
     json_formatter = None if log_format == "text" else JsonFormatter(service=service, version=version)
     handler.setFormatter(json_formatter or TextFormatter())
     _requests.formatter = json_formatter
+    _requests.write = None
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -126,7 +177,7 @@ def access(
     *, method: str, path: str, protocol: str, route: str, status: int, duration_s: float, remote_addr: str, quiet: bool
 ) -> None:
     """Log one request. `path` comes without its query, which may hold personal data; `quiet` (probes) logs at DEBUG."""
-    level = logging.DEBUG if quiet else logging.INFO
+    level, name = (logging.DEBUG, "DEBUG") if quiet else (logging.INFO, "INFO")
     if not _access.isEnabledFor(level):
         return
     message = f'"{method} {path} {protocol}" {status}'
@@ -138,8 +189,8 @@ def access(
         "duration_ms": round(duration_s * 1000, 3),
         "remote_addr": remote_addr,
     }
-    if _requests.formatter is not None:
-        line = _requests.formatter.line(time.time(), logging.getLevelName(level), _access.name, message, fields)
-        write_line(line)
+    formatter = _requests.formatter
+    if formatter is not None:
+        (_requests.write or write_line)(formatter.line(time.time(), name, "access", message, fields))
     else:
         _access.log(level, "%s", message, extra=fields)

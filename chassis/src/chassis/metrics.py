@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -92,6 +93,10 @@ class Metrics:
         children[1].observe(duration_s)
         return None
 
+    def tally(self) -> Tally:
+        """Another way to count requests, for a thread that cannot spend on each what `request` costs."""
+        return Tally(self._requests, self._durations)
+
     def count_error(self, kind: str) -> None:
         """Count an error on our side in `app_errors_total`; `kind` is a class name or a problem's slug."""
         self._errors.labels(self.service, kind).inc()
@@ -163,6 +168,69 @@ class Metrics:
         if not self._multiprocess:
             text += self._prometheus.generate_latest(self.registry)
         return text
+
+
+class Tally:
+    """Counts requests in plain memory; `flush` takes them over into the metrics. Used by one thread, an event loop.
+
+    Three numbers in files mapped into memory are a fifth of what a cached answer costs the edge; here they are a
+    twentieth. The price is that a worker that is killed takes with it what was counted since the last flush.
+    """
+
+    def __init__(self, requests: Counter, durations: Histogram) -> None:
+        self._requests = requests
+        self._durations = durations
+        self._bounds = list(DURATION_BUCKETS)
+        self._entries: dict[tuple[str, str, int], _Entry] = {}
+
+    def request(self, method: str, endpoint: str, status: int, duration_s: float) -> None:
+        """As `Metrics.request`."""
+        entry = self._entries.get((method, endpoint, status))
+        if entry is None:
+            known = method if method in METHODS else "OTHER"
+            entry = _Entry(self._requests.labels(known, endpoint, status), self._durations.labels(known, endpoint))
+            if known == method:  # what clients make up is not remembered
+                self._entries[(method, endpoint, status)] = entry
+            else:
+                entry.add(duration_s, bisect_left(self._bounds, duration_s))
+                entry.flush()
+                return
+        entry.add(duration_s, bisect_left(self._bounds, duration_s))
+
+    def flush(self) -> None:
+        """Take over what was counted. To be called every second or so, before `exposition`, and at the end."""
+        for entry in self._entries.values():
+            if entry.count:
+                entry.flush()
+
+
+class _Entry:
+    """The requests of one method, endpoint and status since the last flush."""
+
+    __slots__ = ("_buckets", "_counter", "_histogram", "_sum_s", "count")
+
+    def __init__(self, counter: Any, histogram: Any) -> None:
+        self._counter = counter
+        self._histogram = histogram
+        self._sum_s = 0.0
+        self._buckets = [0] * (len(DURATION_BUCKETS) + 1)
+        self.count = 0
+
+    def add(self, duration_s: float, bucket: int) -> None:
+        self.count += 1
+        self._sum_s += duration_s
+        self._buckets[bucket] += 1
+
+    def flush(self) -> None:
+        self._counter.inc(self.count)
+        # The library has no way to observe many at once; what it does for one is to add to these two.
+        self._histogram._sum.inc(self._sum_s)  # noqa: SLF001
+        for number, count in enumerate(self._buckets):
+            if count:
+                self._histogram._buckets[number].inc(count)  # noqa: SLF001
+                self._buckets[number] = 0
+        self.count = 0
+        self._sum_s = 0.0
 
 
 class _Facts:

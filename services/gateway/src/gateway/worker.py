@@ -33,7 +33,7 @@ from gateway.settings import ClientSettings
 # As Any: the published type stubs leave out the parts that are overridden here.
 ASGIProtocol: Any = gunicorn.asgi.protocol.ASGIProtocol
 ASGIWorker: Any = gunicorn.workers.gasgi.ASGIWorker
-_status_line: Any = gunicorn.asgi.protocol._get_cached_status_line  # type: ignore[attr-defined]
+_status_line: Any = gunicorn.asgi.protocol._get_cached_status_line  # type: ignore[attr-defined]  # noqa: SLF001
 LifespanManager: Any = gunicorn.asgi.lifespan.LifespanManager
 
 LINGER_S = 1.0

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 from chassis import context
 from chassis.errors import CONTENT_TYPE, NotFound, Problem, Unavailable, problem_bytes
 from chassis.health import PROBE_ENDPOINTS
-from chassis.logging import access
+from chassis.logging import Batch, access, batch_requests
 from gateway.edge.access import required, required_of_registry
-from gateway.edge.body import Body, Message, Receive, Send
-from gateway.edge.cache.entry import ReadyHead
+from gateway.edge.body import Body, Receive, Send
 from gateway.edge.fetched import CLOSE, SERVER, Truncated
 from gateway.edge.headers import Header
 from gateway.edge.local import HTML, JSON, Endpoint
 from gateway.edge.request import METHODS, Request
-from gateway.edge.routes import NOWHERE
+from gateway.edge.routes import NOWHERE, TENANT, Place
 from gateway.registry import resolve
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from gateway.edge.headers import Peers
     from gateway.edge.limits import Limiter
     from gateway.edge.routes import Router
-    from gateway.edge.target import Target
     from gateway.edge.traffic import Traffic
     from gateway.edge.upstream import Upstreams
     from gateway.registry.feed import Feed
@@ -48,6 +46,9 @@ TICK_S = 1.0
 """How often idle connections are looked over and gauges set."""
 REGISTRY = "/api/v1/routes"
 REGISTRY_DOCS = ("/gateway/docs", "/gateway/openapi.json")
+_MOST_REMEMBERED = 4096
+_LONGEST_REMEMBERED = 256
+"""Paths whose checks and prefix are remembered: how many, and up to how many bytes."""
 _PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1"}
 _PAGE_HEADERS: tuple[Header, ...] = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
@@ -95,6 +96,8 @@ class Edge:
         self._feed = feed
         self._relay = relay
         self._in_flight = 0
+        self._tally = metrics.tally()
+        self._places: dict[bytes, Place] = {}
         self._api_requests = metrics.counter(
             "api_requests_total", "Requests to the gateway's own endpoints", ("method", "endpoint", "status_code")
         )
@@ -140,10 +143,15 @@ class Edge:
         """Answer, whatever happens; returns the status."""
         try:
             request.check()
+            place = self._places.get(request.raw_path)
+            if place is None:
+                request.check_path()
             length = request.body_length()
             if length != 0:
                 limit = self.settings.max_body_bytes
                 request.body = Body(receive, length=length, limit=limit, expected=b"expect" in request.headers)
+            if place is not None:
+                return await self._forward(request, place, send)
             path = request.path
             local = self._endpoints.get(path)
             if local is not None:
@@ -152,7 +160,12 @@ class Edge:
                 return await self._register(request, send)
             if path.startswith(REGISTRY_DOCS):
                 return await self._document(request, send)
-            return await self._forward(request, send)
+            place = self._router.place(request)
+            if place.name != TENANT and len(request.raw_path) <= _LONGEST_REMEMBERED:
+                if len(self._places) >= _MOST_REMEMBERED:
+                    self._places.clear()
+                self._places[request.raw_path] = place
+            return await self._forward(request, place, send)
         except Problem as problem:
             return await self._refuse(request, problem, send)
         except Truncated as truncated:  # gunicorn closes the connection of an answer that has no end
@@ -181,9 +194,8 @@ class Edge:
         access.authorize(key, needed, presented=text is not None)
         return key
 
-    async def _forward(self, request: Request, send: Send) -> int:
+    async def _forward(self, request: Request, place: Place, send: Send) -> int:
         """Answer with what a service behind says, or has said."""
-        place = self._router.place(request)
         request.endpoint = place.name
         needed = required(place.tenant, place.service, place.path, request.method)
         request.personal = needed is not None
@@ -192,8 +204,6 @@ class Edge:
         if self._in_flight >= self.settings.max_in_flight:
             raise Unavailable("The gateway is busy")
         self._in_flight += 1
-        if request.said:
-            send = _saying(request.said, send)
         status = ABANDONED
         try:
             status = await self.cache.answer(request, target, send)
@@ -206,11 +216,8 @@ class Edge:
             raise
         finally:
             self._in_flight -= 1
-            self._count(request, target, status)
-
-    def _count(self, request: Request, target: Target, status: int) -> None:
-        if target.chosen is not None:
-            self._traffic.count(target.chosen, status, cached=request.cached)
+            if target.chosen is not None:
+                self._traffic.count(target.chosen, status, cached=request.cached)
 
     async def _register(self, request: Request, send: Send) -> int:
         """Answer with the registry: from memory if that is all it takes, else by its Flask application."""
@@ -249,6 +256,8 @@ class Edge:
         request.own = True
         if request.method not in ("GET", "HEAD"):
             raise Problem("This address does not take that method", status=405, headers={"Allow": "GET, HEAD"})
+        if endpoint.internal:
+            self.flush()  # of this worker nothing is missing in what operators see
         status, content_type, body = await endpoint.answer(request)
         headers = [_NO_STORE]
         if content_type == HTML:
@@ -270,7 +279,7 @@ class Edge:
         ctx = context.begin(None, None, None, self.settings.request_timeout_ms)
         token = context.bind(ctx)
         try:
-            self._metrics.request("-", "unmatched", status, 0.0)
+            self._tally.request("-", "unmatched", status, 0.0)
             access(
                 method="-", path="-", protocol="-", route="unmatched", status=status, duration_s=0.0,
                 remote_addr=peer, quiet=False,
@@ -281,7 +290,7 @@ class Edge:
 
     def _observe(self, request: Request, status: int, duration_s: float) -> None:
         endpoint = request.endpoint
-        self._metrics.request(request.method, endpoint, status, duration_s)
+        self._tally.request(request.method, endpoint, status, duration_s)
         if request.own:
             self._observe_own(request.method, endpoint, status, duration_s)
         access(
@@ -310,39 +319,36 @@ class Edge:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """Until the server says stop, look after the pools; by then every request has been answered or given up."""
         await receive()
-        self._feed.start(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        batch = Batch(loop.call_soon)
+        batch_requests(batch)
+        self._feed.start(loop)
         self._relay.start()
         ticker = asyncio.create_task(self._tick())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         ticker.cancel()
         self.cache.close()
+        self.flush()
+        batch.flush()
+        batch_requests(None)
         self._upstreams.close()
         await self._limiter.close()
         await asyncio.gather(*map(asyncio.to_thread, (self._feed.stop, self._relay.stop, self._registry.close)))
         await send({"type": "lifespan.shutdown.complete"})
 
+    def flush(self) -> None:
+        """Take over into the metrics what was counted in memory."""
+        self._tally.flush()
+        self._traffic.flush()
+        self.cache.sample()
+
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             self._upstreams.tick(loop.time())
-            self.cache.sample()
+            self.flush()
             await asyncio.sleep(TICK_S)
-
-
-def _saying(said: tuple[Header, ...], send: Send) -> Send:
-    """`send`, with fields for the head of the answer."""
-
-    async def say(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = message["headers"]
-            if isinstance(headers, ReadyHead):
-                headers.lines += b"".join(b"%b: %b\r\n" % item for item in said)
-            else:
-                headers.extend(said)
-        await send(message)
-
-    return say
 
 
 async def _send(

@@ -112,7 +112,7 @@ class Fetched:
         Raises:
             Truncated: it broke off.
         """
-        out = [*self.headers, *headers]
+        out = [*self.headers, *headers, *request.said]
         if self.length is not None:
             out.append((b"content-length", b"%d" % self.length))
         out.append((b"x-request-id", request.context.request_id.encode()))

@@ -11,6 +11,8 @@ from gateway.edge.body import Body
 from gateway.edge.headers import Header, Peers, by_name, sort_request, valid_host
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_GOOD_HOSTS: set[bytes] = set()
+_MOST_HOSTS = 1024
 _ABSOLUTE_FORM = re.compile(r"http://([^/?]*)(/.*)?", re.DOTALL | re.IGNORECASE)
 
 
@@ -86,7 +88,8 @@ class Request:
         return None if value is None else value.decode("latin-1")
 
     def check(self) -> None:
-        """Refuse what two servers in a row could understand differently. The framing itself gunicorn has checked.
+        """Refuse what two servers in a row could understand differently, but for the path. The framing itself gunicorn
+        has checked.
 
         Raises:
             Problem: 400, or 405 for methods that end at an intermediary.
@@ -95,8 +98,12 @@ class Request:
         if host is None:
             if self.http_version != "1.0":
                 raise BadRequest("A request needs a Host header")
-        elif not valid_host(host):
-            raise BadRequest("The Host header is not well formed")
+        elif host not in _GOOD_HOSTS:
+            if not valid_host(host):
+                raise BadRequest("The Host header is not well formed")
+            if len(_GOOD_HOSTS) >= _MOST_HOSTS:
+                _GOOD_HOSTS.clear()
+            _GOOD_HOSTS.add(host)
         coding = self.headers.get(b"transfer-encoding")
         if coding is not None and coding.lower() != b"chunked":
             raise BadRequest("The only transfer coding taken is chunked")
@@ -105,9 +112,18 @@ class Request:
             raise BadRequest("The only expectation taken is 100-continue")
         if self.method in ("CONNECT", "TRACE"):
             raise Problem("This method is not taken here", status=405, headers={"Allow": ", ".join(METHODS)})
+        if b"#" in self.query:
+            raise BadRequest("A request target has no fragment")
+
+    def check_path(self) -> None:
+        """The same of the path. What it says of a `raw_path` it will always say.
+
+        Raises:
+            BadRequest: see `check`.
+        """
         if self.path[:1] != "/":
             self._take_absolute_form()
-        if b"#" in self.raw_path or b"#" in self.query:
+        if b"#" in self.raw_path:
             raise BadRequest("A request target has no fragment")
         if "/." in self.path and not {".", ".."}.isdisjoint(self.path.split("/")):
             raise BadRequest("A path must not have dot segments")

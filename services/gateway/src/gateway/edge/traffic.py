@@ -19,27 +19,30 @@ _OTHER = ("other",) * 4
 class Traffic:
     """Counts answered requests by route, class of status (`2xx`), and whether the cache answered (`hit` or `miss`).
 
-    Routes beyond the first `MOST_ROUTES` that got a request are counted together as `other`.
+    Routes beyond the first `MOST_ROUTES` that got a request are counted together as `other`. As `chassis.metrics.Tally`
+    it counts in plain memory until `flush`.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         self._requests = metrics.counter(NAME, "Requests by route, class of status and part of the cache", LABELS)
-        self._children: dict[tuple[str, int, bool], Any] = {}
+        self._counts: dict[tuple[int, int, bool], list[Any]] = {}
         self._named: set[str] = set()
 
     def count(self, route: Route, status: int, *, cached: bool) -> None:
         """Count one request that `route` was chosen for."""
-        key = (route.name, status, cached)
-        child = self._children.get(key)
-        if child is None:
-            child = self._child(route, status, cached=cached)
-            if len(self._children) < 20 * MOST_ROUTES:
-                self._children[key] = child
-        child.inc()
+        key = (route.id, status, cached)
+        counted = self._counts.get(key)
+        if counted is None:
+            self._counts[key] = [route, 1]
+        else:
+            counted[1] += 1
 
-    def _child(self, route: Route, status: int, *, cached: bool) -> Any:
-        known = route.name in self._named or len(self._named) < MOST_ROUTES
-        if known:
-            self._named.add(route.name)
-        names = (route.tenant, route.service, route.env, route.version) if known else _OTHER
-        return self._requests.labels(*names, f"{status // 100}xx", "hit" if cached else "miss")
+    def flush(self) -> None:
+        """Take over what was counted into the metrics."""
+        counts, self._counts = self._counts, {}
+        for (_, status, cached), (route, count) in counts.items():
+            known = route.name in self._named or len(self._named) < MOST_ROUTES
+            if known:
+                self._named.add(route.name)
+            names = (route.tenant, route.service, route.env, route.version) if known else _OTHER
+            self._requests.labels(*names, f"{status // 100}xx", "hit" if cached else "miss").inc(count)

@@ -91,9 +91,12 @@ class Cache:
         request_id = request.context.request_id.encode()
         head: list[Header]
         if self.ready_heads:
-            head = entry.ready_head(request_id, now_s)
+            head = ready = entry.ready_head(request_id, now_s)
+            if request.said:
+                ready.lines += b"".join([b"%b: %b\r\n" % item for item in request.said])
         else:
             head = entry.head(request_id, status=cache_status.hit(entry.ttl_s(now_s)), age_s=entry.age_s(now_s))
+            head.extend(request.said)
         await send({"type": "http.response.start", "status": entry.status, "headers": head})
         await send({"type": "http.response.body", "body": entry.body})
         return entry.status

@@ -258,10 +258,12 @@ class Reader:
         shown_s = age_s if cached or age_s else None  # what comes from the service itself has no age
         if not CONDITIONS.isdisjoint(request.headers) and entry.unchanged_for(request.headers):
             head = entry.head_unchanged(request_id, status=said, age_s=shown_s)
+            head.extend(request.said)
             await send({"type": "http.response.start", "status": 304, "headers": head})
             await send({"type": "http.response.body", "body": b""})
             return 304
         head = entry.head(request_id, status=said, age_s=shown_s)
+        head.extend(request.said)
         await send({"type": "http.response.start", "status": entry.status, "headers": head})
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else entry.body})
         return entry.status
