@@ -1,17 +1,22 @@
 """`make run` with the services themselves: what its screen promises, holds."""
 
 import json
+import re
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chassis.testing import free_port, require
+from chassis.children import port_is_free, signal_group, spawn
+from chassis.testing import free_port, require, wait_until
 
 pytestmark = pytest.mark.slow
 StartRun = Callable[..., Any]
@@ -70,21 +75,100 @@ def test_make_run(start_run: StartRun, tmp_path: Path) -> None:
     assert again.end(signal.SIGINT) == 0
 
 
-def test_the_readmes_requests(start_run: StartRun) -> None:
-    """Every request under "Try it" in the README is answered as it stands there, but for the port."""
+class Shell:
+    """A shell in the directory of a run, as a reader of the README has it; it ends at the first command that fails."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def run(self, commands: str) -> str:
+        """Run them; return what they print."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{commands}\necho\necho done.\n")
+        self._process.stdin.flush()
+        printed = ""
+        for line in self._process.stdout:
+            if line == "done.\n":
+                return printed
+            printed += line
+        raise AssertionError(f"{commands}\n{printed}")
+
+
+@contextmanager
+def shell_of(run: Any, environment: dict[str, str]) -> Iterator[Shell]:
+    """A shell beside a run."""
+    (run.directory / ".venv").symlink_to(Path(sys.prefix))
+    with subprocess.Popen(
+        ["sh", "-e"], cwd=run.directory, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        shell = Shell(process)
+        # A person takes longer from one line to the next than a change takes to reach every worker.
+        shell.run('curl() { command curl --fail -sS --retry 3 --retry-all-errors "$@"; }')
+        yield shell
+
+
+def _blocks(heading: str, run: Any) -> list[str]:
+    """The README's blocks of commands under a heading, with the port of `run`."""
+    section = (Path(__file__).parents[2] / "README.md").read_text().partition(f"\n## {heading}\n")[2]
+    blocks = [part.partition("```")[0] for part in section.partition("\n## ")[0].split("```sh\n")[1:]]
+    return [block.replace("http://127.0.0.1:8000", run.url) for block in blocks]
+
+
+def test_the_readmes_requests(start_run: StartRun, environment: dict[str, str]) -> None:
+    """Every command under "Try it" in the README works as it stands there, but for the port; so does the screen's
+    line that makes a key.
+    """
     require("curl")
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    block = readme.partition("## Try it")[2].partition("```sh\n")[2].partition("```")[0].replace("\\\n", " ")
-    commands = [line.partition("  #")[0] for line in block.splitlines() if line.startswith("curl")]
-    assert len(commands) >= 5
     run = start_run().wait_ready()
-    for command in commands:
-        here = command.replace("http://127.0.0.1:8000", run.url).replace("curl ", "curl --fail -sS ", 1)
-        done = subprocess.run(
-            ["sh", "-c", here], capture_output=True, text=True, check=False, timeout=30, cwd=run.directory
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    shop, registry, keys = _blocks("Try it", run)
+    with shell_of(run, environment) as shell:
+        assert '"username":"ada"' in shell.run(shop)
+        assert '{"url":"https://payments.example.com/v2",' in shell.run(registry)
+        assert re.search(r"^sf_\S{43}.*^NAME .*^shop +users:read +600/min ", shell.run(keys), re.MULTILINE | re.DOTALL)
+        assert "sf_" in shell.run(next(line for line in run.output.splitlines() if " keys create " in line))
     assert run.end() == 0
+
+
+def test_the_readmes_canary(start_run: StartRun, environment: dict[str, str]) -> None:
+    """The walk works as it is printed, but for the ports: a tenth, half and none of the traffic, as it promises."""
+    require("curl")
+    run = start_run().wait_ready()
+    port = free_port()
+    start, *steps = [block.replace("5010", str(port)) for block in _blocks("A canary", run)]
+    splits = []
+    with shell_of(run, environment) as shell:
+        canary = spawn(["sh", "-c", start], env=environment, cwd=run.directory, stdout=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: not port_is_free(port), timeout_s=20)
+            for step in steps:
+                printed = shell.run(step)
+                counts = {version: int(count) for count, version in re.findall(r"(\d+) Version.*>(\S+)", printed)}
+                if "[1-1000]" in step:
+                    splits.append(counts)
+                elif "X-Route-Key" in step:
+                    assert list(counts.values()) == [100]
+                elif "X-Route-Version" in step:
+                    assert "2.0.0" in printed
+                wait_until(partial(_is_settled, run))
+        finally:
+            signal_group(canary, signal.SIGKILL)
+            canary.wait(10)
+    for split, wanted in zip(splits, (100, 500, 0), strict=True):
+        assert sum(split.values()) == 1000
+        assert abs(split.get("2.0.0", 0) - wanted) <= 20
+    routes = run.get("/api/v1/routes?service=catalogue")["routes"]
+    assert [(route["version"], route["weight"]) for route in routes] == [("v1", 100)]
+    assert run.end() == 0
+
+
+def _is_settled(run: Any) -> bool:
+    """Whether every worker is as far as the last change of a route that is there."""
+    last = max(route["revision"] for route in run.get("/api/v1/routes")["routes"])
+    with urllib.request.urlopen(f"{run.url}/metrics") as answer:
+        found = re.search(r"^gateway_routes_revision ([0-9.]+)$", answer.read().decode(), re.MULTILINE)
+    return found is not None and float(found[1]) >= last
 
 
 def test_the_catalogue_from_its_database(start_run: StartRun) -> None:
