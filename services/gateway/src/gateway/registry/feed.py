@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import psycopg2
 import psycopg2.errors
@@ -25,9 +24,10 @@ from chassis.health import Result
 from chassis.metrics import Metrics
 from gateway.registry import batch as batching
 from gateway.registry.batch import Batch
+from gateway.registry.freshness import Facts, Freshness
 from gateway.registry.keeper import FAR, Keeper
 from gateway.registry.keys import ApiKey, Keyring
-from gateway.registry.known import Known
+from gateway.registry.known import Known, reading_whole
 from gateway.registry.mirror import Mirror
 from gateway.registry.repository import Registry, Snapshot, State
 from gateway.registry.saved import Saved
@@ -39,25 +39,7 @@ POLL_S = 0.5
 """Half of what a change may take to be seen everywhere."""
 LOAD_S = 2.0
 """The longest that a start waits for PostgreSQL, if there is no copy. One statement has the database's own limit."""
-STALE_S = 5.0
-"""Routes that PostgreSQL has not confirmed for so long are reported as last known."""
 _FAILURES = (Unavailable, DeadlineExceeded, psycopg2.Error)
-
-
-class Facts(NamedTuple):
-    """How true the routes are.
-
-    Attributes:
-        source: where they were read last: `settings`, `disk`, `redis` or `database`.
-        confirmed_s: seconds since PostgreSQL last said that they are true; None if it has not since the start.
-        error: the class name of what is wrong with the registry; None if nothing is.
-    """
-
-    source: str
-    epoch: str
-    revision: int
-    confirmed_s: float | None
-    error: str | None
 
 
 class Feed:
@@ -83,15 +65,10 @@ class Feed:
     ) -> None:
         self._registry = registry
         self._known = Known(table, keyring)
-        self._metrics = _FeedMetrics(metrics)
-        self._mirror = Mirror(cache, on_error=partial(self._metrics.error, "redis"))
+        self._freshness = Freshness(metrics, follows=registry is not None)
+        self._mirror = Mirror(cache, on_error=partial(self._freshness.count_error, "redis"))
         self._saved = Saved(state_dir) if state_dir is not None else None
         self._poll_s = poll_s
-        self._source = "settings"
-        self._began_s = time.monotonic()
-        self._confirmed_s: float | None = None
-        self._error: str | None = None
-        self._said = ""
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -103,7 +80,7 @@ class Feed:
                 mirror=self._mirror,
                 cache=cache,
                 saved=self._saved,
-                count_error=self._metrics.error,
+                freshness=self._freshness,
                 stopping=self._stopping,
             )
 
@@ -115,18 +92,12 @@ class Feed:
         return self._known.position
 
     def facts(self) -> Facts:
-        """For pages and health: where the routes come from and how fresh they are."""
-        confirmed_s = None if self._confirmed_s is None else time.monotonic() - self._confirmed_s
-        return Facts(self._source, *self._known.position, confirmed_s, self._error)
+        """For pages: where the routes come from and how fresh they are."""
+        return self._freshness.facts(self.position)
 
-    def check(self, limit_s: float) -> Result:  # noqa: ARG002 - nothing is waited for
-        """As a health check. Old routes are served as well as new ones: it is degraded at the worst."""
-        facts = self.facts()
-        if self._registry is None:
-            return Result("healthy", "Routes come from the settings")
-        if facts.confirmed_s is not None and facts.confirmed_s < STALE_S:
-            return Result("healthy", "Routes follow the registry")
-        return Result("degraded", f"Routes are the last known ones, from {facts.source}", error=facts.error)
+    def check(self, limit_s: float) -> Result:
+        """The same as a health check, degraded at the worst. Waits for nothing."""
+        return self._freshness.check(limit_s)
 
     # --- life ---
 
@@ -137,7 +108,8 @@ class Feed:
         if self._registry is not None:
             sources = (("disk", self._from_disk), ("redis", self._from_redis), ("database", self._from_database))
             for source, find in sources:
-                snapshot = find()
+                with reading_whole():
+                    snapshot = find()
                 if snapshot is not None:
                     self._take(snapshot, source)
                     log.info("%d routes from %s, revision %d", len(snapshot.routes), source, snapshot.revision)
@@ -185,12 +157,13 @@ class Feed:
         epoch = self._known.position.epoch
         for batch in batching.batches(epoch, changes, keys):
             self._hear(batch)
-            if not epoch:
+            if not epoch or self._keeper is None:
                 return  # nothing is known yet, not even which registry it is
             try:
-                self._mirror.announce(batch)
+                if not self._mirror.announce(batch):
+                    self._keeper.look_soon()
             except CacheUnavailable:
-                self._metrics.error("redis")
+                self._freshness.count_error("redis")
 
     def _hear(self, batch: Batch | None) -> None:
         """What follows on from what is known is taken over as it is; for anything else PostgreSQL is asked at once."""
@@ -219,34 +192,30 @@ class Feed:
         try:
             state = registry.state()
             ahead = state.revision - before.revision
-            if self._confirmed_s is None or state.epoch != before.epoch or not 0 <= ahead <= FAR:
+            if not self._freshness.confirmed or state.epoch != before.epoch or not 0 <= ahead <= FAR:
                 # The first time too: whatever a copy held, from here on it is what PostgreSQL holds.
-                self._take(registry.snapshot(), "database")
+                with reading_whole():
+                    snapshot = registry.snapshot()
+                self._take(snapshot, "database")
             else:
                 for batch in batching.read(registry, before.revision, state):
                     self._known.apply(batch)
         except psycopg2.errors.UndefinedTable as error:
-            self._report(error, "The registry's tables are not there yet", logging.INFO)
+            message = "The registry's tables are not there yet"
+            self._freshness.doubt(error, message, before, level=logging.INFO)
         except _FAILURES as error:
-            self._metrics.error("database")
-            self._report(error, "The registry cannot be read: routes stay as last known", logging.WARNING)
+            message = "The registry cannot be read: routes stay as last known"
+            self._freshness.count_error("database")
+            self._freshness.doubt(error, message, before, level=logging.WARNING)
             self._follow_copy()
         else:
-            self._confirmed_s, self._known.confirmed, self._source = began_s, True, "database"
-            self._report(None, "Routes follow the registry", logging.INFO)
-
-    def _report(self, error: Exception | None, message: str, level: int) -> None:
-        """Log `message` once for each time that it becomes true."""
-        self._error = None if error is None else type(error).__name__
-        if message != self._said:
-            self._said = message
-            log.log(level, "%s (revision %d%s)", message, self.position.revision, f", {self._error}" if error else "")
+            self._freshness.confirm(self.position, at_s=began_s)
 
     # --- whole registries ---
 
     def _take(self, snapshot: Snapshot, source: str) -> None:
         self._known.take(snapshot)
-        self._source = source
+        self._freshness.source = source
 
     def _from_disk(self) -> Snapshot | None:
         snapshot = None if self._saved is None else self._saved.load()
@@ -260,7 +229,7 @@ class Feed:
         try:
             return self._mirror.load()
         except CacheUnavailable:
-            self._metrics.error("redis")
+            self._freshness.count_error("redis")
             return None
 
     def _from_database(self) -> Snapshot | None:
@@ -272,7 +241,7 @@ class Feed:
         except psycopg2.errors.UndefinedTable:
             return None
         except _FAILURES:
-            self._metrics.error("database")
+            self._freshness.count_error("database")
             return None
 
     def _follow_copy(self) -> None:
@@ -282,36 +251,14 @@ class Feed:
         try:
             held = self._mirror.position()
         except CacheUnavailable:
-            self._metrics.error("redis")
+            self._freshness.count_error("redis")
             return
         own = self.position
         if held is not None and (not own.epoch or (held.epoch == own.epoch and held.revision > own.revision)):
-            snapshot = self._from_redis()
+            with reading_whole():
+                snapshot = self._from_redis()
             if snapshot is not None:
                 self._take(snapshot, "redis")
 
     def _measure(self) -> None:
-        since_s = self._began_s if self._confirmed_s is None else self._confirmed_s
-        age_s = 0.0 if self._registry is None else time.monotonic() - since_s
-        self._metrics.state(len(self._known), self.position.revision, age_s)
-
-
-class _FeedMetrics:
-    def __init__(self, metrics: Metrics) -> None:
-        self._routes = metrics.gauge("gateway_routes", "Routes known", over_workers="livemax")
-        self._revision = metrics.gauge(
-            "gateway_routes_revision", "Revision of the registry that every worker has reached", over_workers="livemin"
-        )
-        self._age_s = metrics.gauge(
-            "gateway_routes_age_seconds", "Since PostgreSQL last confirmed the routes, seconds", over_workers="livemax"
-        )
-        errors = metrics.counter("gateway_route_feed_errors_total", "Failed reads and writes of routes", ("source",))
-        self._errors = {source: errors.labels(source) for source in ("database", "redis", "disk")}
-
-    def state(self, routes: int, revision: int, age_s: float) -> None:
-        self._routes.set(routes)
-        self._revision.set(revision)
-        self._age_s.set(age_s)
-
-    def error(self, source: str) -> None:
-        self._errors[source].inc()
+        self._freshness.measure(len(self._known), self.position)

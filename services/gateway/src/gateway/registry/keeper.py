@@ -8,13 +8,13 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
 
 import psycopg2
 
 from chassis.cache import Cache, CacheUnavailable
 from chassis.errors import DeadlineExceeded, Unavailable
 from gateway.registry import batch
+from gateway.registry.freshness import Freshness
 from gateway.registry.known import Known
 from gateway.registry.mirror import Mirror
 from gateway.registry.repository import Registry, State
@@ -35,7 +35,6 @@ class Keeper:
 
     Args:
         saved: the file, None for none.
-        count_error: called with `disk` or `redis` when a copy cannot be written.
         stopping: ends `run`.
     """
 
@@ -47,7 +46,7 @@ class Keeper:
         mirror: Mirror,
         cache: Cache,
         saved: Saved | None,
-        count_error: Callable[[str], None],
+        freshness: Freshness,
         stopping: threading.Event,
     ) -> None:
         self._known = known
@@ -55,7 +54,7 @@ class Keeper:
         self._mirror = mirror
         self._cache = cache
         self._file = saved
-        self._count_error = count_error
+        self._freshness = freshness
         self._stopping = stopping
         self._saved: State | None = None
         self._disk_failed = False
@@ -67,8 +66,9 @@ class Keeper:
             try:
                 self.save()
                 self._cache.probe()
-                if time.monotonic() >= self._look_at_s:
-                    self._look_at_s = time.monotonic() + LOOK_S * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+                now_s = time.monotonic()
+                if now_s >= self._look_at_s:
+                    self._look_at_s = now_s + LOOK_S * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
                     self.look()
             except Exception:  # a copy is not worth the thread that keeps it
                 log.exception("Copies of the routes could not be kept")
@@ -97,21 +97,25 @@ class Keeper:
                 self._disk_failed = False
                 log.info("Routes are saved on disk again")
         except OSError as error:
-            self._count_error("disk")
+            self._freshness.count_error("disk")
             if not self._disk_failed:
                 self._disk_failed = True
                 log.warning("Routes cannot be saved in %s: %s", self._file.path, error)
 
     # --- in Redis ---
 
+    def look_soon(self) -> None:
+        """The copy in Redis has been found wanting."""
+        self._look_at_s = 0.0
+
     def look(self) -> None:
         """See whether the copy in Redis is right, and make it so."""
-        if not self._mirror.configured or not self._known.confirmed:
+        if not self._mirror.configured or not self._freshness.confirmed:
             return
         try:
             self._compare(self._mirror.position(), self._known.position)
         except CacheUnavailable:
-            self._count_error("redis")
+            self._freshness.count_error("redis")
         except (Unavailable, DeadlineExceeded, psycopg2.Error):
             return  # the feed says so, and counts it
 

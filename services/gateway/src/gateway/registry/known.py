@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import contextmanager
 from functools import partial
 
 from gateway.registry.batch import Batch
@@ -19,6 +21,22 @@ from gateway.registry.table import Table
 CAPTURE_S = 1.0
 
 
+@contextmanager
+def reading_whole() -> Iterator[None]:
+    """Around the reading of a whole registry: keep the garbage collector away from it, now and later.
+
+    With 100,000 routes it would look at a million objects again and again, and stop every thread for 0.1 s each time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class Known:
     """The table and the keyring of a worker, and their position.
 
@@ -27,7 +45,6 @@ class Known:
 
     Attributes:
         position: how far the registry has been followed; the table gets there a moment later.
-        confirmed: whether PostgreSQL, and not just a copy, has said so since the start.
     """
 
     def __init__(self, table: Table, keyring: Keyring) -> None:
@@ -37,7 +54,6 @@ class Known:
         self._heard: deque[Batch] = deque(maxlen=1000)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.position = State(table.epoch, table.revision)
-        self.confirmed = False
 
     def __len__(self) -> int:
         return len(self._table)
