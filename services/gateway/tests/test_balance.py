@@ -363,14 +363,13 @@ def test_while_half_open_one_request_at_a_time_finds_out() -> None:
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     with serving(b"x") as backend:
-        backend.on("/x", later)
+        backend.on("/x", lambda wire, _: wire.send(b"garbage\r\n\r\n"))
         only = route(backend.url)
 
         async def test() -> None:
             async with edge(breaker={"failures": 1, "reset_ms": 50}) as gateway:
-                backend.stop()
                 assert (await gateway.ask(to(only)))[0] == 503
-                backend.start()
+                backend.on("/x", later)
                 await eventually(lambda: gateway.instance(only).state == "half-open")
                 assert (await gateway.ask(to(only), timeout_ms="100"))[0] == 504
                 assert gateway.instance(only).state == "half-open"
@@ -382,6 +381,25 @@ def test_while_half_open_one_request_at_a_time_finds_out() -> None:
                 assert (await gateway.ask(to(only)))[0] == 200
 
         run(test())
+
+
+def test_an_instance_that_listens_again_is_used_again_at_once(two: tuple[Backend, Backend]) -> None:
+    """Where nobody listened nothing has gone wrong: a request with nowhere else to go looks before it is refused."""
+    only = route(two[0].url)
+
+    async def test() -> None:
+        async with edge(breaker={"reset_ms": 60_000}) as gateway:
+            for _ in range(3):
+                two[0].stop()
+                assert [status for status, _ in await asyncio.gather(*(gateway.ask(to(only)) for _ in range(20)))] == (
+                    [503] * 20
+                )
+                two[0].start()
+                assert [status for status, _ in await asyncio.gather(*(gateway.ask(to(only)) for _ in range(20)))] == (
+                    [200] * 20
+                )
+
+    run(test())
 
 
 def test_a_short_deadline_of_a_client_is_not_the_upstreams_fault() -> None:
@@ -503,7 +521,7 @@ def test_a_name_with_two_addresses_is_two_instances() -> None:
             second.stop()
             assert {await gateway.ask(to(only), method="POST", body=b"x") for _ in range(10)} == {(200, b"1")}
             second.start()
-            await eventually(lambda: gateway.upstreams.of(only.url).instances[1].state == "half-open")
+            await eventually(lambda: gateway.upstreams.of(only.url).instances[1].state == "closed")
             assert {(await gateway.ask(to(only)))[1] for _ in range(10)} == {b"1", b"2"}
 
     try:

@@ -49,6 +49,20 @@ def test_half_open_lets_one_request_through_at_a_time() -> None:
     assert breaker.state == "closed"
 
 
+def test_a_probe_that_proves_as_much_as_a_request_closes_at_once() -> None:
+    """But the next failure opens again, for twice as long, until a request has been answered."""
+    breaker = Breaker(failures=3, reset_s=1)
+    breaker.failure(at_once=True)
+    breaker.probed(sure=True)
+    assert breaker.state == "closed"
+    assert breaker.failure()
+    assert breaker.rest_s == 2
+    breaker.probed(sure=True)
+    breaker.success()
+    assert not breaker.failure()
+    assert breaker.rest_s == 1
+
+
 def test_a_failed_trial_doubles_the_rest_up_to_half_a_minute() -> None:
     """An instance that looks alive and is not costs a request ever more seldom; success forgets it."""
     breaker = Breaker(failures=1, reset_s=1)

@@ -16,20 +16,22 @@ State = Literal["closed", "open", "half-open"]
 
 class Breaker:
     """Closed: requests pass. Open: none does, until a probe has found the instance alive. Half-open: one request at
-    a time is let through on trial; its success closes, its failure opens for twice as long, up to `MAX_REST_S`.
+    a time is let through on trial; its success closes, its failure opens for twice as long, up to `MAX_REST_S`. A probe
+    that proves as much as a request closes at once, but then the first failure opens again.
 
     Args:
         failures: in a row, that open it.
         reset_s: how long it rests at first.
     """
 
-    __slots__ = ("_base_s", "_failures", "_on_trial", "_row", "rest_s", "state")
+    __slots__ = ("_base_s", "_failures", "_on_trial", "_relapses", "_row", "rest_s", "state")
 
     def __init__(self, *, failures: int, reset_s: float) -> None:
         self._failures = failures
         self._base_s = reset_s
         self._row = 0
         self._on_trial = False
+        self._relapses = False  # whether it was closed by a probe, and no request has been answered since
         self.rest_s = reset_s
         self.state: State = "closed"
 
@@ -44,17 +46,25 @@ class Breaker:
         """The trial ended without a finding, by the client's doing: the next one may try."""
         self._on_trial = False
 
-    def probed(self) -> None:
-        """A probe has found the instance alive: open becomes half-open."""
+    def probed(self, *, sure: bool = False) -> None:
+        """A probe has found the instance alive: open becomes half-open.
+
+        Args:
+            sure: what was wrong has been seen to be right again: open becomes closed.
+        """
         if self.state == "open":
-            self.state = "half-open"
+            self.state = "closed" if sure else "half-open"
             self._on_trial = False
+            self._relapses = sure
 
     def success(self) -> bool:
         """A request was answered. Returns whether that closed it; of an open one it does not: what was answered then
         had been on its way before.
         """
         self._row = 0
+        if self.state == "closed" and self._relapses:
+            self._relapses = False
+            self.rest_s = self._base_s
         if self.state != "half-open":
             return False
         self.state = "closed"
@@ -71,11 +81,12 @@ class Breaker:
         if self.state == "open":
             return False
         self._row += 1
-        if self.state == "half-open":
+        if self.state == "half-open" or self._relapses:
             self.rest_s = min(self.rest_s * 2, MAX_REST_S)
         elif not at_once and self._row < self._failures:
             return False
         self.state = "open"
+        self._relapses = False
         return True
 
 

@@ -24,6 +24,9 @@ SAY_EVERY_S = 1.0
 """A service that answers every other request is no reason to fill the log."""
 PROBE_LIMIT_S = 1.0
 """An instance has this long to answer a probe."""
+PROBE_EVERY_S = 0.2
+KNOCK_EVERY_S = 0.02
+"""Where nobody listens, requests do not look more often; they wait that long."""
 
 
 class Unreachable(UpstreamError):
@@ -75,6 +78,7 @@ class Instance:
         self.failures = 0
         self.closed = False
         self.probe: Callable[[Instance], Awaitable[bool]] | None = None
+        self.probe_proves = False  # whether it asks for as much as a request does
         self._name = name
         self._limits = limits
         self._tls = tls
@@ -83,6 +87,9 @@ class Instance:
         self._ejected = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._probing: asyncio.Task[None] | None = None
+        self._refused = False  # whether nobody listened there when last looked for
+        self._rests_until_s = 0.0
+        self._knock_after_s = 0.0
         self._idle: list[Connection] = []  # the last one used is taken first, so that a lull lets the others age
         self._open = 0
         self._well = True
@@ -120,11 +127,15 @@ class Instance:
         alone from now on.
         """
         self.failures += 1
-        opened = self._breaker.failure(at_once=isinstance(error, Refused))
+        refused = isinstance(error, Refused)
+        opened = self._breaker.failure(at_once=refused)
+        if opened or refused:
+            self._refused = refused
         if opened:
             self._judge()
             self._drop_idle()
-            self._later("probe", self._breaker.rest_s, self._begin_probe)
+            self._rests_until_s = time.monotonic() + self._breaker.rest_s
+            self._later("probe", PROBE_EVERY_S, self._begin_probe)
         if self._well and self._may_say():
             self._well = False
             log.warning("%s at %s does not answer: %s", self._name, self.label, error)
@@ -161,21 +172,40 @@ class Instance:
 
     # --- probes ----------------------------------------------------------------------------------------------------
 
+    async def knock(self) -> bool:
+        """For a request that has nowhere else to go: whether somebody listens again where nobody did. The instance is
+        asked itself, by all such requests together.
+        """
+        if self._breaker.state == "open" and self._refused:
+            self._begin_probe()
+            if self._probing is not None:
+                await asyncio.wait((self._probing,), timeout=PROBE_LIMIT_S)
+        return self.usable
+
     def _begin_probe(self) -> None:
-        self._probing = asyncio.get_running_loop().create_task(self._probe())
+        self._cancel("probe")
+        if self._probing is None:
+            self._probing = asyncio.get_running_loop().create_task(self._probe())
 
     async def _probe(self) -> None:
-        """Look whether it is alive, so that no client has to find out; if not, look again soon: it costs little."""
+        """Look whether it is alive, so that no client has to find out. Where nobody listened and somebody does, all is
+        well at once; anything else rests for its time.
+        """
+        await asyncio.sleep(self._knock_after_s - time.monotonic())
+        alive = False
         try:
             alive = self.probe is None or await self.probe(self)
+        except Refused:
+            self._refused = True
         except UpstreamError:
-            alive = False
-        if self.closed:
-            return
-        if alive:
-            self._breaker.probed()
+            pass
+        self._probing = None
+        if alive and (self._refused or time.monotonic() >= self._rests_until_s):
+            self._breaker.probed(sure=self._refused or self.probe_proves)
+            self._judge()
         else:
-            self._later("probe", min(self._limits.breaker_reset_s, PROBE_LIMIT_S), self._begin_probe)
+            self._knock_after_s = time.monotonic() + KNOCK_EVERY_S
+            self._later("probe", PROBE_EVERY_S, self._begin_probe)
 
     def _later(self, name: str, delay_s: float, call: Callable[[], None]) -> None:
         self._cancel(name)

@@ -71,9 +71,9 @@ class Lanes:
         except ValueError:
             raise Unavailable(f"The {route.service} service is not available") from None
         if route.tenant == TENANT:
-            upstream.watch(partial(_is_alive, live_line(upstream)))
+            upstream.watch(partial(_is_alive, live_line(upstream)), proves=True)
         elif upstream.probe is None:
-            upstream.watch(accepts)
+            upstream.watch(accepts, proves=False)
         if len(self._lanes) >= _MAX_LANES:
             self._lanes.clear()
         lane = self._lanes[route.id] = Lane(route, upstream, label, self._requests)

@@ -259,6 +259,10 @@ class Proxy:
             instance = lane.upstream.last_resort(call.tried)
             if instance is not None:
                 return lane, instance
+        for lane in lanes:
+            instance = await lane.upstream.knock(call.tried)
+            if instance is not None:
+                return lane, instance
         raise error or LeftAlone()
 
     async def _send(self, call: _Call, lane: Lane, instance: Instance) -> Fetched:

@@ -77,6 +77,7 @@ class Upstream:
         self.admission = Admission(limits.max_connections)
         self.closed = False
         self.probe: Callable[[Instance], Awaitable[bool]] | None = None
+        self._probe_proves = False
         self._limits = limits
         self._policy = policy
         self._resolver = resolver
@@ -202,14 +203,25 @@ class Upstream:
 
     def _instance(self, address: str) -> Instance:
         instance = Instance(self.name, address, self.port, self._limits, tls=self._tls)
-        instance.probe = self.probe
+        instance.probe, instance.probe_proves = self.probe, self._probe_proves
         return instance
 
-    def watch(self, probe: Callable[[Instance], Awaitable[bool]]) -> None:
-        """Let `probe` say whether an instance that was left alone is alive again."""
-        self.probe = probe
+    async def knock(self, tried: Collection[Instance] = ()) -> Instance | None:
+        """An instance that is there again, when there is no other one to pick; None if none is."""
         for instance in self.instances:
-            instance.probe = probe
+            if instance not in tried and await instance.knock():
+                return instance
+        return None
+
+    def watch(self, probe: Callable[[Instance], Awaitable[bool]], *, proves: bool) -> None:
+        """Let `probe` say whether an instance that was left alone is alive again.
+
+        Args:
+            proves: it asks for as much as a request does.
+        """
+        self.probe, self._probe_proves = probe, proves
+        for instance in self.instances:
+            instance.probe, instance.probe_proves = probe, proves
 
     def tick(self, now_s: float) -> None:
         """Look after the connections, and look up the name again if it is time.
