@@ -18,11 +18,11 @@ from gateway.edge.cache import Cache
 from gateway.edge.headers import Peers
 from gateway.edge.limits import Limiter
 from gateway.edge.local import endpoints
+from gateway.edge.observe import Observer
 from gateway.edge.overview import Overview
 from gateway.edge.proxy import Proxy
 from gateway.edge.routes import Router
 from gateway.edge.status import ServiceStatus
-from gateway.edge.traffic import Traffic
 from gateway.edge.upstream import Upstreams
 from gateway.policy import UpstreamPolicy
 from gateway.registry.feed import Feed
@@ -110,7 +110,6 @@ def create_app(settings: Settings) -> Edge:
     lifecycle.background("metrics-sampler", metrics.sample, interval_s=settings.metrics_sample_seconds)
     return Edge(
         settings,
-        metrics=metrics,
         lifecycle=lifecycle,
         peers=peers,
         endpoints=endpoints(health=health, status=status, overview=overview, metrics=metrics, peers=peers),
@@ -121,7 +120,7 @@ def create_app(settings: Settings) -> Edge:
         limiter=Limiter(settings, metrics=metrics),
         cache=Cache(settings.cache, proxy, metrics, timeout_s=timeout_s),
         upstreams=upstreams,
-        traffic=Traffic(metrics),
+        observer=Observer(metrics),
         feed=feed,
         relay=relay,
     )

@@ -10,26 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from chassis import context
 from chassis.errors import CONTENT_TYPE, NotFound, Problem, Unavailable, problem_bytes
-from chassis.health import PROBE_ENDPOINTS
-from chassis.logging import Batch, access, batch_requests
+from chassis.logging import Batch, batch_requests
 from gateway.edge.access import required, required_of_registry
 from gateway.edge.body import Body, Receive, Send
 from gateway.edge.fetched import CLOSE, SERVER, Truncated
 from gateway.edge.headers import Header
 from gateway.edge.local import HTML, JSON, Endpoint
-from gateway.edge.request import METHODS, Request
+from gateway.edge.request import Request
 from gateway.edge.routes import NOWHERE, TENANT, Place
 from gateway.registry import resolve
 
 if TYPE_CHECKING:
     from chassis.lifecycle import Lifecycle
-    from chassis.metrics import Metrics
     from gateway.edge.access import Access
     from gateway.edge.cache import Cache
     from gateway.edge.headers import Peers
     from gateway.edge.limits import Limiter
+    from gateway.edge.observe import Observer
     from gateway.edge.routes import Router
-    from gateway.edge.traffic import Traffic
     from gateway.edge.upstream import Upstreams
     from gateway.registry.feed import Feed
     from gateway.registry.keys import ApiKey
@@ -49,7 +47,6 @@ REGISTRY_DOCS = ("/gateway/docs", "/gateway/openapi.json")
 _MOST_REMEMBERED = 4096
 _LONGEST_REMEMBERED = 256
 """Paths whose checks and prefix are remembered: how many, and up to how many bytes."""
-_PROTOCOLS = {"1.0": "HTTP/1.0", "1.1": "HTTP/1.1"}
 _PAGE_HEADERS: tuple[Header, ...] = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
 )
@@ -65,7 +62,6 @@ class Edge:
         self,
         settings: Settings,
         *,
-        metrics: Metrics,
         lifecycle: Lifecycle,
         peers: Peers,
         endpoints: Mapping[str, Endpoint],
@@ -76,14 +72,13 @@ class Edge:
         limiter: Limiter,
         cache: Cache,
         upstreams: Upstreams,
-        traffic: Traffic,
+        observer: Observer,
         feed: Feed,
         relay: EventRelay,
     ) -> None:
         self.settings = settings
         self.cache = cache
         self.extensions = {"lifecycle": lifecycle}
-        self._metrics = metrics
         self._peers = peers
         self._endpoints = endpoints
         self._resolver = resolver
@@ -92,20 +87,11 @@ class Edge:
         self._access = access
         self._limiter = limiter
         self._upstreams = upstreams
-        self._traffic = traffic
+        self._observer = observer
         self._feed = feed
         self._relay = relay
         self._in_flight = 0
-        self._tally = metrics.tally()
         self._places: dict[bytes, Place] = {}
-        self._api_requests = metrics.counter(
-            "api_requests_total", "Requests to the gateway's own endpoints", ("method", "endpoint", "status_code")
-        )
-        self._api_seconds = metrics.histogram(
-            "api_request_duration_seconds", "Time to answer at the gateway's own endpoints, seconds",
-            ("method", "endpoint"),
-        )  # fmt: skip
-        self._api_children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -132,7 +118,7 @@ class Edge:
         try:
             status = await self._serve(request, receive, send)
         finally:
-            self._observe(request, status, time.perf_counter() - began_s)
+            self._observer.request(request, status, time.perf_counter() - began_s)
             context.unbind(token)
             if request.body is not None and status == ABANDONED:
                 request.body.close()
@@ -172,7 +158,7 @@ class Edge:
             return truncated.status
         except Exception as error:
             log.exception("Unexpected %s", type(error).__name__)
-            self._metrics.count_error(type(error).__name__)
+            self._observer.error(type(error).__name__)
             return await self._refuse(request, Problem("Something went wrong on our side"), send)
 
     async def _admit(self, request: Request, needed: str | None) -> ApiKey | None:
@@ -217,7 +203,7 @@ class Edge:
         finally:
             self._in_flight -= 1
             if target.chosen is not None:
-                self._traffic.count(target.chosen, status, cached=request.cached)
+                self._observer.routed(target.chosen, status, cached=request.cached)
 
     async def _register(self, request: Request, send: Send) -> int:
         """Answer with the registry: from memory if that is all it takes, else by its Flask application."""
@@ -268,7 +254,7 @@ class Edge:
     async def _refuse(self, request: Request, problem: Problem, send: Send) -> int:
         """Answer with a problem."""
         if problem.status >= 500:
-            self._metrics.count_error(problem.slug or type(problem).__name__)
+            self._observer.error(problem.slug or type(problem).__name__)
         body = problem_bytes(problem.status, problem.detail, slug=problem.slug, errors=problem.errors)
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
         await _send(request, send, problem.status, CONTENT_TYPE, body, headers)
@@ -276,43 +262,7 @@ class Edge:
 
     def malformed(self, peer: str, status: int, detail: str) -> tuple[bytes, str]:
         """For what the server could not read as a request: count and log it. Returns the answer's body and id."""
-        ctx = context.begin(None, None, None, self.settings.request_timeout_ms)
-        token = context.bind(ctx)
-        try:
-            self._tally.request("-", "unmatched", status, 0.0)
-            access(
-                method="-", path="-", protocol="-", route="unmatched", status=status, duration_s=0.0,
-                remote_addr=peer, quiet=False,
-            )  # fmt: skip
-            return problem_bytes(status, detail), ctx.request_id
-        finally:
-            context.unbind(token)
-
-    def _observe(self, request: Request, status: int, duration_s: float) -> None:
-        endpoint = request.endpoint
-        self._tally.request(request.method, endpoint, status, duration_s)
-        if request.own:
-            self._observe_own(request.method, endpoint, status, duration_s)
-        access(
-            method=request.method,
-            path=request.path,
-            protocol=_PROTOCOLS.get(request.http_version, "HTTP"),
-            route=endpoint,
-            status=status,
-            duration_s=duration_s,
-            remote_addr=request.client,
-            quiet=endpoint in PROBE_ENDPOINTS,
-        )
-
-    def _observe_own(self, method: str, endpoint: str, status: int, duration_s: float) -> None:
-        """For the gateway's own endpoints, under the names that the Traffic Manager gave them."""
-        key = (method if method in METHODS else "OTHER", endpoint, status)
-        children = self._api_children.get(key)
-        if children is None:
-            children = (self._api_requests.labels(*key), self._api_seconds.labels(*key[:2]))
-            self._api_children[key] = children
-        children[0].inc()
-        children[1].observe(duration_s)
+        return self._observer.malformed(peer, status, detail, limit_ms=self.settings.request_timeout_ms)
 
     # --- life ------------------------------------------------------------------------------------------------------
 
@@ -339,15 +289,17 @@ class Edge:
 
     def flush(self) -> None:
         """Take over into the metrics what was counted in memory."""
-        self._tally.flush()
-        self._traffic.flush()
+        self._observer.flush()
         self.cache.sample()
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            self._upstreams.tick(loop.time())
-            self.flush()
+            try:
+                self._upstreams.tick(loop.time())
+                self.flush()
+            except Exception:  # the next turn may do better, and without any the pools would fill up
+                log.exception("Looking after the pools failed")
             await asyncio.sleep(TICK_S)
 
 
