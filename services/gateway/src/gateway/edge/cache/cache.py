@@ -76,16 +76,19 @@ class Cache:
         if request.method == "GET" and not request.personal and _NOT_PLAIN.isdisjoint(request.headers):
             route = target.choose()
             if route is not None:
-                variants = self._store.get((route.url, *request.origin, target.path, target.query))
-                entry = None if variants is None else variants.find(request.headers)
-                if entry is not None:
-                    now_s = time.monotonic()
-                    if entry.fresh_until_s > now_s:
-                        return await self._hit(request, entry, now_s, send)
+                host, scheme = request.origin
+                variants = self._store.get((route.url, host, scheme, target.path, target.query))
+                if variants is not None:
+                    entry, now_s = variants.find(request.headers), time.monotonic()
+                    if entry is not None and entry.fresh_until_s > now_s:
+                        head = self._head(request, entry, now_s)
+                        await send({"type": "http.response.start", "status": entry.status, "headers": head})
+                        await send({"type": "http.response.body", "body": entry.body})
+                        return entry.status
         return await self._consider(request, target, route, send)
 
-    async def _hit(self, request: Request, entry: Entry, now_s: float, send: Send) -> int:
-        """A plain request for what is fresh: as little as can be done."""
+    def _head(self, request: Request, entry: Entry, now_s: float) -> list[Header]:
+        """Of a plain request for what is fresh: as little as can be done."""
         self._counts["hit"] += 1
         request.cached = True
         request_id = request.context.request_id.encode()
@@ -97,9 +100,7 @@ class Cache:
         else:
             head = entry.head(request_id, status=cache_status.hit(entry.ttl_s(now_s)), age_s=entry.age_s(now_s))
             head.extend(request.said)
-        await send({"type": "http.response.start", "status": entry.status, "headers": head})
-        await send({"type": "http.response.body", "body": entry.body})
-        return entry.status
+        return head
 
     async def _consider(self, request: Request, target: Target, route: Route | None, send: Send) -> int:
         headers = request.headers

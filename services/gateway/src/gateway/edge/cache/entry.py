@@ -35,9 +35,7 @@ class ReadyHead(list[Header]):
 
     __slots__ = ("lines",)
 
-    def __init__(self, framing: Header, lines: bytes) -> None:
-        super().__init__((framing,))
-        self.lines = lines
+    lines: bytes
 
 
 class Validators(NamedTuple):
@@ -197,4 +195,6 @@ class Entry:
             said = b"".join(b"%b: %b\r\n" % item for item in fields if item[0] != b"x-request-id")
             self._lines = said + b"x-request-id: "
             self._lines_until_s = self.born_s + age_s + 1
-        return ReadyHead(self.length, b"%b%b\r\n" % (self._lines, request_id))
+        head = ReadyHead((self.length,))
+        head.lines = b"%b%b\r\n" % (self._lines, request_id)
+        return head

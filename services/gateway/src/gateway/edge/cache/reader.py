@@ -28,7 +28,7 @@ STALE_WAIT_S = 1.0
 """A service that is asked for a new answer has this long, if there is an old one that may stand in: one that hangs
 costs a client this and not the whole deadline. The new answer is waited for in the background."""
 MAX_REFRESHES = 64
-"""Stale answers renewed in the background at the same time."""
+"""With so many fetches on their way, stale answers are not renewed in the background; that can wait."""
 _HASTE = 0.9
 """Of the gateway's own time: a request that has less left when it comes was given less by its client."""
 _GRACE_S = 0.25
