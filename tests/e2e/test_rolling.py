@@ -13,7 +13,7 @@ import pytest
 from chassis.database import Database
 from chassis.metrics import Metrics
 from chassis.settings import load
-from chassis.testing import GunicornProcess, free_port
+from chassis.testing import GunicornProcess, free_port, wait_until
 from gateway import db
 from gateway.registry.repository import Registry
 from gateway.settings import Settings
@@ -113,6 +113,7 @@ def test_rolling_restarts_fail_no_request(
     with GunicornProcess("gateway", directory=tmp_path, env=env, module="asgi") as gateway:
         clients = Load(gateway.port)
         try:
+            wait_until(lambda: clients.statuses[200] >= 200, what="200 answers: the budget of retries begins empty")
             for number in range(RESTARTS):
                 instances[number % 2].restart()
         finally:
