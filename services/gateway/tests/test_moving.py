@@ -160,6 +160,7 @@ def test_any_tenant_is_reached_below_t(shop: Gateway, new: Backend) -> None:
     wait_until(lambda: shop.ask("GET", "/t/team-a/pay/er", {"X-Route-Env": "test"}).status == 503, timeout_s=5)
 
 
+@pytest.mark.slow
 def test_it_starts_with_every_store_down(
     start_gateway: StartGateway,
     private_postgres: PostgresServer,
