@@ -7,6 +7,8 @@ import logging
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chassis import context
 from chassis.logging import JsonFormatter, TextFormatter
@@ -81,3 +83,35 @@ def test_an_exception_comes_with_its_record() -> None:
     line = as_json(made)
     assert line["message"] == "failed"
     assert "ValueError: no" in line["exc_info"]
+
+
+PATHS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.sampled_from(["/a%b%%", '/"', "/\\", "/\x85\u2028", "/mail/ada@example.com", "http://a:b@c/", "/" + "x" * 300]),
+)
+
+
+@given(PATHS, st.sampled_from(["GET", "POST"]), st.integers(100, 599), st.floats(0, 1000))
+def test_request_lines_are_like_all_others(path: str, method: str, status: int, duration_s: float) -> None:
+    """Put together from a template, a line says the same as one made from a record: escaped, and without secrets."""
+    formatter = JsonFormatter(service="catalogue", version="1.2")
+    ctx = context.begin("abc", None, None, 1000)
+    fields = {
+        "method": method,
+        "path": path,
+        "route": "r",
+        "status": status,
+        "duration_ms": round(duration_s * 1000, 3),
+    }
+    message = f'"{method} {path} HTTP/1.1" {status}'
+    token = context.bind(ctx)
+    try:
+        expected = formatter.line(1.5, "INFO", "access", message, {**fields, "remote_addr": "127.0.0.1"})
+    finally:
+        context.unbind(token)
+    kind = ("INFO", method, path, "HTTP/1.1", "r", status, "127.0.0.1")
+    for _ in range(2):
+        line = formatter.request_line(1.5, duration_s, ctx, kind)
+        assert b"\n" not in line
+        assert json.loads(line) == json.loads(expected)
+        assert list(json.loads(line)) == list(json.loads(expected))

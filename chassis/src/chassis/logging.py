@@ -16,12 +16,18 @@ from pythonjsonlogger.core import merge_record_extra
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 from chassis import context
+from chassis.context import RequestContext
 
 TEXT_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
 _SECRET = re.compile(r"(?<=://)[^/\s\"]*@|[^\s@\"'<>()=,:;/\\]+@[^\s@\"'<>()=,:;/\\]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _access = logging.getLogger("access")
+RequestKind = tuple[str, str, str, str, str, int, str]
+"""Level, method, path, protocol, route, status, address of the client."""
+_MOST_TEMPLATES = 1024
+_REMEMBERED_PATH = 256
+"""Lines of requests for longer paths are put together anew each time; so memory is bounded whatever clients ask for."""
 
 
 class _RequestLines:
@@ -48,7 +54,8 @@ class JsonFormatter(OrjsonFormatter):
         super().__init__()
         self._service = service
         self._version = version
-        self._second = (0, "1970-01-01T00:00:00")
+        self._second = (0, b"1970-01-01T00:00:00")
+        self._templates: dict[RequestKind, bytes] = {}
 
     def format(self, record: logging.LogRecord) -> str:
         extra: dict[str, Any] = merge_record_extra(record, {}, reserved=self.reserved_attrs)
@@ -60,7 +67,7 @@ class JsonFormatter(OrjsonFormatter):
         """The line, without its end, of a record made at `created_s` (Unix time), with the ids of the request."""
         request = context.current()
         line = {
-            "timestamp": self._timestamp(created_s),
+            "timestamp": self._timestamp(created_s).decode(),
             "level": level,
             "logger": logger,
             "message": message,
@@ -70,18 +77,61 @@ class JsonFormatter(OrjsonFormatter):
             "trace_id": request.trace_id if request else None,
             **extra,
         }
-        data = orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
-        if data.isascii() and b"@" not in data:
-            return data
-        # JSON need not escape control characters beyond ASCII; terminals and line readers act on them.
-        return _redact(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", data.decode())).encode()
+        return _safe(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS))
 
-    def _timestamp(self, created_s: float) -> str:
+    def request_line(self, created_s: float, duration_s: float, request: RequestContext, kind: RequestKind) -> bytes:
+        """The same of a request, filled into what all lines of its kind have in common."""
+        template = self._templates.get(kind)
+        if template is None:
+            template = self._template(*kind)
+            if len(kind[2]) <= _REMEMBERED_PATH:
+                if len(self._templates) >= _MOST_TEMPLATES:
+                    self._templates.clear()
+                self._templates[kind] = template
+        return template % (
+            self._timestamp(created_s),
+            request.request_id.encode(),
+            request.trace_id.encode(),
+            duration_s * 1000,
+        )
+
+    def _template(
+        self, level: str, method: str, path: str, protocol: str, route: str, status: int, remote_addr: str
+    ) -> bytes:
+        before = {
+            "level": level,
+            "logger": "access",
+            "message": f'"{method} {path} {protocol}" {status}',
+            "service": self._service,
+            "version": self._version,
+        }
+        after = {"method": method, "path": path, "route": route, "status": status}
+        first, second, last = (
+            _safe(orjson.dumps(part))[1:-1].replace(b"%", b"%%")
+            for part in (before, after, {"remote_addr": remote_addr})
+        )
+        return b'{"timestamp":"%%b",%b,"request_id":"%%b","trace_id":"%%b",%b,"duration_ms":%%.3f,%b}' % (
+            first,
+            second,
+            last,
+        )
+
+    def _timestamp(self, created_s: float) -> bytes:
         second = int(created_s)
         known = self._second  # one object, as threads share it
         if second != known[0]:
-            known = self._second = (second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
-        return f"{known[1]}.{int((created_s - second) * 1000):03d}+00:00"
+            known = (second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode())
+            self._second = known
+        return b"%b.%03d+00:00" % (known[1], (created_s - second) * 1000)
+
+
+def _safe(data: bytes) -> bytes:
+    """JSON without secrets, and without what terminals and line readers act on: it need not escape control characters
+    beyond ASCII.
+    """
+    if data.isascii() and b"@" not in data:
+        return data
+    return _redact(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", data.decode())).encode()
 
 
 class TextFormatter(logging.Formatter):
@@ -180,7 +230,11 @@ def access(
     level, name = (logging.DEBUG, "DEBUG") if quiet else (logging.INFO, "INFO")
     if not _access.isEnabledFor(level):
         return
-    message = f'"{method} {path} {protocol}" {status}'
+    formatter, request = _requests.formatter, context.current()
+    if formatter is not None and request is not None:
+        kind = (name, method, path, protocol, route, status, remote_addr)
+        (_requests.write or write_line)(formatter.request_line(time.time(), duration_s, request, kind))
+        return
     fields = {
         "method": method,
         "path": path,
@@ -189,8 +243,4 @@ def access(
         "duration_ms": round(duration_s * 1000, 3),
         "remote_addr": remote_addr,
     }
-    formatter = _requests.formatter
-    if formatter is not None:
-        (_requests.write or write_line)(formatter.line(time.time(), name, "access", message, fields))
-    else:
-        _access.log(level, "%s", message, extra=fields)
+    _access.log(level, "%s", f'"{method} {path} {protocol}" {status}', extra=fields)
