@@ -163,6 +163,35 @@ def test_a_service_that_accepts_and_hangs_is_bounded(
     wait_until(lambda: gateway.ask("GET", "/api/products").status == 200, timeout_s=4, interval_s=0.1)
 
 
+def test_a_stopped_service_costs_the_others_nothing(
+    start_gateway: StartGateway, backend: Backend, user: Backend, cut_proxy: Callable[[str, int], CutProxy]
+) -> None:
+    """It takes connections and says nothing: its own clients get 504 and then 503, the others' not one error."""
+    proxy = cut_proxy("127.0.0.1", backend.port)
+    gateway = start_gateway(
+        WEB_CONCURRENCY="1",
+        CATALOGUE_URL=f"http://127.0.0.1:{proxy.port}",
+        USER_URL=user.url,
+        REQUEST_TIMEOUT_MS="1000",
+    )
+    assert gateway.ask("GET", "/api/products").status == 200
+    proxy.hang()
+    stopped: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: stopped.append(gateway.ask("GET", "/api/products").status)) for _ in range(40)
+    ]
+    for thread in threads:
+        thread.start()
+    with gateway.client() as client:
+        while any(thread.is_alive() for thread in threads):
+            assert client.ask("GET", "/api/v1/users").status == 200
+    assert set(stopped) == {504}
+    for _ in range(3):
+        began_s = time.monotonic()
+        check_problem(gateway.ask("GET", "/api/products"), 503)
+        assert time.monotonic() - began_s < 0.5
+
+
 @pytest.mark.parametrize(
     ("sent", "how"),
     [
