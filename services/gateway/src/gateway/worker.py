@@ -9,6 +9,7 @@ What the stock worker does otherwise (gunicorn 27.0.1) and an edge cannot have:
 - a graceful stop waits for idle keep-alive connections, takes up to a second to begin, and listens meanwhile;
 - a SIGTERM that comes while a worker boots is lost;
 - it looks at every field of every answer several times; a `ReadyHead` goes out as it is;
+- it makes a task for every request;
 - it listens again with asyncio's own backlog of 100 instead of the configured one.
 """
 
@@ -108,6 +109,13 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
             self._close_transport()
             return False
         return fed
+
+    async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> bool:
+        """In the connection's own task. gunicorn makes one for each request, so that the next need not wait for what an
+        application does after its answer; the edge does nothing then that would be worth it.
+        """
+        keep: bool = await self._handle_http_request(request, sockname, peername)
+        return keep
 
     def _send_response_start(self, status: int, headers: Any, request: Any, close: bool = False) -> None:
         self._answering = True
