@@ -38,6 +38,7 @@ def test_runs_restarts_and_leaves_nothing(start: StartRun) -> None:
     assert again.left() == []
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused(start: StartRun) -> None:
     """It says which process runs already and where, and does not disturb it."""
     run = start().wait_ready()
@@ -57,6 +58,7 @@ def test_a_taken_port_stops_it_before_it_starts(start: StartRun) -> None:
     assert re.fullmatch(rf"stack: port {port} \(user\) is taken: .*USER_PORT=\d+ make run\n", run.output)
 
 
+@pytest.mark.slow
 def test_a_service_that_dies_ends_the_run(start: StartRun) -> None:
     """The error names the service, how it ended and its last lines; all the others are stopped; the exit code is 1."""
     run = start().wait_ready()
@@ -80,6 +82,7 @@ def test_a_store_that_dies_ends_the_run(start: StartRun) -> None:
     assert run.left() == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
 def test_a_killed_supervisor_leaves_nothing(start: StartRun) -> None:
     """After kill -9 the services and the stores end by themselves, and the next run starts."""
@@ -99,6 +102,7 @@ def test_a_failing_tool_ends_the_run(start: StartRun, stand_ins: Path) -> None:
     assert "user-db | no such thing\nstack: `user-db create` failed" in run.output
 
 
+@pytest.mark.slow
 def test_a_signal_while_starting(start: StartRun) -> None:
     """Ctrl-C before it is ready stops it in order."""
     run = start()

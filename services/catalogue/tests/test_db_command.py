@@ -67,6 +67,7 @@ def failed(result: subprocess.CompletedProcess[str]) -> str:
     return result.stderr
 
 
+@pytest.mark.slow
 def test_create_import_export_and_all_of_it_again(command: CommandLine, empty_url: str, tmp_path: Path) -> None:
     """Each verb may be repeated; an export, imported elsewhere, is exported as the same bytes."""
     for _ in range(2):
@@ -82,6 +83,7 @@ def test_create_import_export_and_all_of_it_again(command: CommandLine, empty_ur
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
+@pytest.mark.slow
 def test_import_replaces_known_ids_and_keeps_the_others(
     command: CommandLine, empty_url: str, products_file: Callable[[Any], Path]
 ) -> None:
@@ -94,6 +96,7 @@ def test_import_replaces_known_ids_and_keeps_the_others(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_new_rows_get_ids_after_the_imported_ones(
     command: CommandLine, empty_url: str, products_file: Callable[[Any], Path]
 ) -> None:

@@ -157,6 +157,7 @@ def test_a_request_that_never_ends_is_given_up(start_gateway: StartGateway, back
         assert 1 < time.monotonic() - began_s < 5
 
 
+@pytest.mark.slow
 def test_sigterm_right_after_the_start_is_obeyed(start_gateway: StartGateway) -> None:
     """Also by a worker that is still being born."""
     for _ in range(3):
@@ -200,6 +201,7 @@ def test_a_killed_worker_is_replaced(start_gateway: StartGateway) -> None:
     gateway.wait_metric(line, 11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/api/products", "/api/products/large"])
 def test_memory_is_flat(start_gateway: StartGateway, backend: Backend, path: str) -> None:
     """Thousands of requests leave nothing behind."""

@@ -486,6 +486,7 @@ def _process(registry: Registry, kafka: Kafka, program: str) -> subprocess.Popen
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_killed_leader_is_followed(registry: Registry, kafka: Kafka) -> None:
     """Of two processes one leads; killed with -9 in the middle of a stream it is followed by the other, which sends
     what was not confirmed. Nothing is lost, order holds.

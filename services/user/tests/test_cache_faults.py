@@ -167,6 +167,7 @@ def wire(cut_proxy: Callable[[str, int], CutProxy], private_redis: ValkeyServer)
     return cut_proxy("127.0.0.1", private_redis.port)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["cut", "hang"])
 def test_a_writer_cut_off_from_redis_is_heard_within_a_second(
     user: StartUser, database_url: str, private_redis: ValkeyServer, wire: CutProxy, fault: str

@@ -133,7 +133,7 @@ def test_a_taken_name_or_address_is_409(client: FlaskClient, username: str, emai
     answer = client.post("/api/v1/users", json={"username": username, "email": email})
     assert answer.status_code == 409
     assert answer.get_json()["error"] == "Username or email already exists"
-    assert "ada" not in answer.text
+    assert "ada" not in answer.get_json()["detail"]
 
 
 def test_addresses_outside_ascii_are_the_same_in_any_case_too(client: FlaskClient) -> None:
