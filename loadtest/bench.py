@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from loadtest import checks, machine, memory, report, walk
+from loadtest import checks, machine, memory, report, resilience, walk
 from loadtest.errors import BenchError
 from loadtest.generator import Load, require_wrk, run_wrk
 from loadtest.stores import running_stores
@@ -124,6 +124,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
                 limits.extend(found.limits)
                 record["memory"] = found.record
                 console.print(report.limits_table(found.limits, title=memory.TITLE))
+            if "resilience" in parts:
+                endured = resilience.measure(directory=Path(directory), cores=cores, progress=progress)
+                limits.extend(endured.limits)
+                record["resilience"] = endured.record
+                console.print(report.limits_table(endured.limits, title=resilience.TITLE))
         finally:
             fleet.stop()
     holds = report.all_hold(verdicts, limits)
@@ -135,7 +140,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     return 0 if holds else 1
 
 
-_PARTS = {"rates", "walk", "memory"}
+_PARTS = {"rates", "walk", "memory", "resilience"}
 
 
 def _rates(fleet: Fleet, names: list[str], options: argparse.Namespace, progress: Progress) -> dict[str, list[Load]]:
@@ -172,7 +177,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAME", help=f"with its references; of {', '.join(SUBJECTS)}"
     )
-    parser.add_argument("--parts", metavar="A,B", help="of rates, walk, memory (all, unless --quick or --only)")
+    parser.add_argument(
+        "--parts", metavar="A,B", help="of rates, walk, memory, resilience (all, unless --quick or --only)"
+    )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (5)")
     parser.add_argument("--seconds", type=float, help="measured seconds a round (5)")
     parser.add_argument("--warm-up", type=float, default=1.0, help="seconds before each round that do not count (1)")
