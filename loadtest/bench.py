@@ -178,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", default=[], metavar="NAME", help=f"with its references; of {', '.join(SUBJECTS)}"
     )
     parser.add_argument(
-        "--parts", metavar="A,B", help="of rates, walk, memory, resilience (all, unless --quick or --only)"
+        "--parts", metavar="A,B", help="of rates, walk, memory, resilience; all, but for --quick and --only"
     )
     parser.add_argument("--rounds", type=int, help="interleaved rounds (5)")
     parser.add_argument("--seconds", type=float, help="measured seconds a round (5)")

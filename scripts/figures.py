@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "loadtest" / "results"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-PARTS = ("rates", "walk", "memory")
+PARTS = ("rates", "walk", "memory", "resilience")
 
 SENTENCES = {
     "products": "the products answer (12 products)",
