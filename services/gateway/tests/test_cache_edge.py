@@ -95,6 +95,55 @@ def test_a_hit_keeps_the_connection(edge: Gateway, service: Backend, path: str) 
         assert said(client.ask("GET", path, host="other")) == "fwd=uri-miss; stored"
 
 
+def test_the_quick_way_is_like_the_long_one(edge: Gateway, service: Backend, path: str) -> None:
+    """From the third request on a hit is answered without ASGI: the same answer, counted and logged the same way."""
+    service.on(path, Page(FRESH + "Content-Type: text/plain\r\n"))
+    with Client(edge.port) as client:
+        _, long, quick = (client.ask("GET", path) for _ in range(3))
+        other = client.ask("GET", path, {"X-Request-ID": "quick-1"})
+        # A request that is not so plain takes the long way again.
+        assert client.ask("GET", path, {"If-None-Match": '"1"'}).status == 304
+        assert client.ask("HEAD", path).body == b""
+        client.wire.send(f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n".encode() * 3)
+        assert [client.answer().body for _ in range(3)] == [b"version 1"] * 3
+    changing = ("age", "cache-status", "x-request-id")
+    assert [field for field in long.headers if field[0] not in changing] == [
+        field for field in quick.headers if field[0] not in changing
+    ]
+    assert other.get("x-request-id") == "quick-1"
+    assert (quick.status, quick.body) == (200, b"version 1")
+    wait_until(lambda: sum(line.get("path") == path for line in edge.logs) == 9)
+    line = next(line for line in edge.logs if line.get("request_id") == "quick-1")
+    assert (line["method"], line["route"], line["status"], line["remote_addr"]) == ("GET", "products", 200, "127.0.0.1")
+    assert (line["message"], len(line["trace_id"])) == (f'"GET {path} HTTP/1.1" 200', 32)
+    with Client(edge.port) as client:
+        client.wire.send(f"GET {path} HTTP/1.0\r\nHost: shop\r\n\r\n".encode())
+        assert client.answer().get("connection") == "close"
+        assert client.wire.closed_by_peer()
+
+
+def test_hits_are_limited_as_all_requests(start_gateway: StartGateway, backend: Backend) -> None:
+    """By rate: what is said of the limit, and 429, are for hits as well."""
+    backend.on("/api/products/a", Page())
+    gateway = start_gateway(WEB_CONCURRENCY="1", RATE_LIMITS="address=5/min")
+    answers = [gateway.ask("GET", "/api/products/a", key=None) for _ in range(6)]
+    assert [each.status for each in answers] == [200] * 5 + [429]
+    left = [each.get("ratelimit-remaining") for each in answers[:5]]
+    assert left == ["4", "3", "2", "1", "0"]
+    assert len(backend.seen_at("/api/products/a")) == 1
+
+
+def test_a_client_that_takes_nothing_is_not_written_to(edge: Gateway, service: Backend, path: str) -> None:
+    """Pipelined hits wait until the ones before are taken; all of them come in the end."""
+    service.on(path, lambda wire, _: answer(wire, b"x" * 190_000, headers=FRESH))
+    for _ in range(2):
+        edge.ask("GET", path)
+    with edge.client() as client:
+        client.wire.send(f"GET {path} HTTP/1.1\r\nHost: shop\r\n\r\n".encode() * 60)
+        assert edge.ask("GET", path).status == 200
+        assert {len(client.answer().body) for _ in range(60)} == {190_000}
+
+
 def test_head_is_answered_from_a_stored_get(edge: Gateway, service: Backend, path: str) -> None:
     """With its length and no body; alone, HEAD is not stored."""
     service.on(path, Page())

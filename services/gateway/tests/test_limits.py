@@ -173,3 +173,12 @@ def test_idle_connections_are_closed_in_time(start_gateway: StartGateway, backen
     gateway = start_gateway(WEB_CONCURRENCY="1", UPSTREAM_IDLE_S="0.5")
     assert gateway.ask("GET", "/api/products").status == 200
     wait_until(lambda: not backend.open_connections, timeout_s=5)
+
+
+def test_a_client_that_says_nothing_more_is_let_go(start_gateway: StartGateway) -> None:
+    """After the keep-alive time an idle connection is closed; one in use is not."""
+    gateway = start_gateway(WEB_CONCURRENCY="1", GUNICORN_CMD_ARGS="--keep-alive 1")
+    with gateway.client() as client:
+        assert client.ask("GET", "/health/live").get("connection") is None
+        assert client.ask("GET", "/health/live").status == 200
+        assert client.wire.closed_by_peer()

@@ -9,13 +9,15 @@ What the stock worker does otherwise (gunicorn 27.0.1) and an edge cannot have:
 - a graceful stop waits for idle keep-alive connections, takes up to a second to begin, and listens meanwhile;
 - a SIGTERM that comes while a worker boots is lost;
 - it looks at every field of every answer several times; a `ReadyHead` goes out as it is;
-- it makes a task for every request;
+- it has no short way for an answer that is at hand (`gateway.edge.quick`);
+- it makes a task for every request, and a timer for the time between two;
 - it listens again with asyncio's own backlog of 100 instead of the configured one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -29,6 +31,7 @@ from gunicorn.arbiter import Arbiter
 from chassis.errors import CONTENT_TYPE, title_of
 from chassis.lifecycle import STOP_SIGNALS
 from gateway.edge.cache.entry import ReadyHead
+from gateway.edge.quick import Hit, Quick
 from gateway.settings import ClientSettings
 
 # As Any: the published type stubs leave out the parts that are overridden here.
@@ -59,9 +62,11 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
     def __init__(self, worker: EdgeWorker) -> None:
         super().__init__(worker)
         self._limits: ClientSettings = worker.asgi.settings.client
+        self._quick: Quick = worker.asgi.quick
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._answering = False
+        self._idle_since_s = math.inf
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -86,6 +91,17 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
     def resume_writing(self) -> None:
         self._cancel_stall_timer()
         super().resume_writing()
+
+    def _arm_keepalive_timer(self) -> None:
+        self._idle_since_s = self.worker.loop.time()
+
+    def _cancel_keepalive_timer(self) -> None:
+        self._idle_since_s = math.inf
+
+    def close_if_idle_since(self, time_s: float) -> None:
+        """Close the connection if its last answer was before `time_s`, on the loop's clock."""
+        if self._idle_since_s < time_s:
+            self.close_if_idle()
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is being answered on it."""
@@ -114,8 +130,20 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
         """In the connection's own task. gunicorn makes one for each request, so that the next need not wait for what an
         application does after its answer; the edge does nothing then that would be worth it.
         """
+        if request.method == "GET" and request.raw_path in self._quick:
+            hit = self._quick.answer(self._build_http_scope(request, sockname, peername))
+            if hit is not None:
+                return await self._write_hit(request, hit)
         keep: bool = await self._handle_http_request(request, sockname, peername)
         return keep
+
+    async def _write_hit(self, request: Any, hit: Hit) -> bool:
+        close = self._will_close(request, False)
+        self._send_response_start(hit.status, hit.head, request, close)
+        self._send_body(hit.body)
+        if self._flow_control.write_paused:
+            await self._flow_control.drain()
+        return not close
 
     def _send_response_start(self, status: int, headers: Any, request: Any, close: bool = False) -> None:
         self._answering = True
@@ -212,6 +240,7 @@ class EdgeWorker(ASGIWorker):  # type: ignore[misc]
             )
         while not self.stopping:
             self.notify()
+            self._close_idle()
             if self.ppid != os.getppid():
                 self.log.info("The master is gone: stopping")
                 self._stop.set()
@@ -221,6 +250,11 @@ class EdgeWorker(ASGIWorker):  # type: ignore[misc]
             except TimeoutError:
                 continue
         await self._shutdown()
+
+    def _close_idle(self) -> None:
+        since_s = self.loop.time() - self.cfg.keepalive
+        for connection in list(self.connections):
+            connection.close_if_idle_since(since_s)
 
     def _protocol(self) -> EdgeProtocol:
         return EdgeProtocol(self)

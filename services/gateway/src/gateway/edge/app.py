@@ -16,6 +16,7 @@ from gateway.edge.body import Body, Receive, Send
 from gateway.edge.fetched import CLOSE, SERVER, Truncated
 from gateway.edge.headers import Header
 from gateway.edge.local import HTML, JSON, Endpoint
+from gateway.edge.quick import Quick
 from gateway.edge.request import Request
 from gateway.edge.routes import NOWHERE, TENANT, Place
 from gateway.registry import resolve
@@ -78,6 +79,10 @@ class Edge:
     ) -> None:
         self.settings = settings
         self.cache = cache
+        self.quick = Quick(
+            peers=peers, router=router, limiter=limiter, cache=cache, observer=observer,
+            limit_ms=settings.request_timeout_ms,
+        )  # fmt: skip
         self.extensions = {"lifecycle": lifecycle}
         self._peers = peers
         self._endpoints = endpoints
@@ -193,6 +198,8 @@ class Edge:
         status = ABANDONED
         try:
             status = await self.cache.answer(request, target, send)
+            if request.cached and needed is None and place.name != TENANT:
+                self.quick.learn(request, place)
             return status
         except Problem as problem:
             status = problem.status

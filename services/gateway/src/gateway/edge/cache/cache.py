@@ -17,7 +17,7 @@ from gateway.edge.cache.writes import out_of_date
 if TYPE_CHECKING:
     from chassis.metrics import Metrics
     from gateway.edge.body import Send
-    from gateway.edge.cache.entry import Entry
+    from gateway.edge.cache.entry import Entry, ReadyHead
     from gateway.edge.headers import Header
     from gateway.edge.proxy import Proxy
     from gateway.edge.request import Request
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _BYPASSING = frozenset({b"authorization", b"if-match", b"if-range", b"if-unmodified-since", b"range"})
-_NOT_PLAIN = CONDITIONS | DIRECTIVES | _BYPASSING | {b"content-length", b"transfer-encoding"}
+NOT_PLAIN = CONDITIONS | DIRECTIVES | _BYPASSING | {b"content-length", b"transfer-encoding"}
 
 
 class Cache:
@@ -73,34 +73,45 @@ class Cache:
             Truncated: the answer broke off after it had begun.
         """
         route = None
-        if request.method == "GET" and not request.personal and _NOT_PLAIN.isdisjoint(request.headers):
+        if request.method == "GET" and not request.personal and NOT_PLAIN.isdisjoint(request.headers):
             route = target.choose()
             if route is not None:
-                host, scheme = request.origin
-                variants = self._store.get((route.url, host, scheme, target.path, target.query))
-                if variants is not None:
-                    entry, now_s = variants.find(request.headers), time.monotonic()
-                    if entry is not None and entry.fresh_until_s > now_s:
-                        head = self._head(request, entry, now_s)
-                        await send({"type": "http.response.start", "status": entry.status, "headers": head})
-                        await send({"type": "http.response.body", "body": entry.body})
-                        return entry.status
+                now_s = time.monotonic()
+                entry = self.peek(request, target, route, now_s)
+                if entry is not None:
+                    head = self._head(request, entry, now_s)
+                    await send({"type": "http.response.start", "status": entry.status, "headers": head})
+                    await send({"type": "http.response.body", "body": entry.body})
+                    return entry.status
         return await self._consider(request, target, route, send)
 
-    def _head(self, request: Request, entry: Entry, now_s: float) -> list[Header]:
-        """Of a plain request for what is fresh: as little as can be done."""
+    def peek(self, request: Request, target: Target, route: Route, now_s: float) -> Entry | None:
+        """What is kept, and fresh, for a request to `route` without any of `NOT_PLAIN`."""
+        host, scheme = request.origin
+        variants = self._store.get((route.url, host, scheme, target.path, target.query))
+        if variants is None:
+            return None
+        entry = variants.find(request.headers)
+        return entry if entry is not None and entry.fresh_until_s > now_s else None
+
+    def ready_head(self, request: Request, entry: Entry, now_s: float) -> ReadyHead:
+        """The head of an answer with what `peek` has found; it counts as a hit. As little is done as can be."""
         self._counts["hit"] += 1
         request.cached = True
-        request_id = request.context.request_id.encode()
-        head: list[Header]
-        if self.ready_heads:
-            head = ready = entry.ready_head(request_id, now_s)
-            if request.said:
-                ready.lines += b"".join([b"%b: %b\r\n" % item for item in request.said])
-        else:
-            head = entry.head(request_id, status=cache_status.hit(entry.ttl_s(now_s)), age_s=entry.age_s(now_s))
-            head.extend(request.said)
+        head = entry.ready_head(request.context.request_id.encode(), now_s)
+        if request.said:
+            head.lines += b"".join([b"%b: %b\r\n" % item for item in request.said])
         return head
+
+    def _head(self, request: Request, entry: Entry, now_s: float) -> list[Header]:
+        """The same for any server."""
+        if self.ready_heads:
+            return self.ready_head(request, entry, now_s)
+        self._counts["hit"] += 1
+        request.cached = True
+        said = cache_status.hit(entry.ttl_s(now_s))
+        head = entry.head(request.context.request_id.encode(), status=said, age_s=entry.age_s(now_s))
+        return [*head, *request.said]
 
     async def _consider(self, request: Request, target: Target, route: Route | None, send: Send) -> int:
         headers = request.headers
