@@ -217,6 +217,22 @@ def test_tokens_of_the_lease_need_no_waiting(redis_url: str) -> None:
     run(work, Worker("address=10000/day", url=redis_url))
 
 
+def test_what_is_leased_can_be_taken_without_a_side_effect(redis_url: str) -> None:
+    """There is a lease or there is not; nobody is asked or refused, and nothing is counted as refused."""
+
+    async def work(worker: Worker) -> None:
+        limiter = worker.limiter
+        assert limiter.take_leased(HERE, "docs") == ()
+        assert limiter.take_leased(HERE, "products") is None
+        await limiter.ask(HERE, "products", None)
+        taken = [limiter.take_leased(HERE, "products") for _ in range(100)]
+        assert taken.count(None) == 1
+        assert taken[-1] is None
+        assert dict(taken[-2] or ())[b"ratelimit-remaining"] == b"9900"
+
+    run(work, Worker("address=10000/day", url=redis_url))
+
+
 def test_a_refused_one_asks_nobody_again(redis_url: str) -> None:
     """Until there can be a token a refusal costs Redis nothing."""
 

@@ -77,6 +77,20 @@ class Limiter:
         policy, name = self._whose(client, endpoint, key)
         return () if policy is None else self._take(policy, name, endpoint)
 
+    def take_leased(self, client: str, endpoint: str) -> Headers | None:
+        """As `take`, for a request without a key, and only where nothing has to be worked out or refused.
+
+        Returns: None leaves everything as it is, and the request to `take`.
+        """
+        policy, name = self._whose(client, endpoint, None)
+        if policy is None:
+            return ()
+        bucket = policy.buckets.get(name)
+        if bucket is None or not bucket.left or time.monotonic() >= bucket.lease_until_s:
+            return None
+        bucket.left -= 1
+        return bucket.headers()
+
     async def ask(self, client: str, endpoint: str, key: ApiKey | None) -> Headers:
         """The same by asking Redis, for `REDIS_TIMEOUT_MS` at the most.
 

@@ -85,9 +85,9 @@ class Quick:
             if entry is None:
                 del self._places[request.raw_path]
                 return None
-            said = self._limiter.take(request.client, place.name, None)
         except Problem:
             return None
+        said = self._limiter.take_leased(request.client, place.name)
         if said is None:
             return None
         request.said = said

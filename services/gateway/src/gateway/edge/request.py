@@ -20,7 +20,7 @@ class Request:
     """One request. `path` is decoded and begins with a slash; `raw_path` is what the client wrote of it.
 
     Attributes:
-        headers: every field by name, as `headers.by_name` has it (`aside` is its old name).
+        headers: every field by name, as `headers.by_name` has it.
         lines: the fields as they came.
         origin: (host, scheme) that the client meant, whatever trusted proxies there are in front.
         cached: whether the cache answered, and no service was asked for it.
@@ -30,7 +30,6 @@ class Request:
     """
 
     __slots__ = (
-        "aside",
         "body",
         "cached",
         "client",
@@ -65,7 +64,7 @@ class Request:
         client = scope["client"]
         self.peer: str = client[0] if client else ""
         self.lines: list[Header] = scope["headers"]
-        self.headers = self.aside = by_name(self.lines)
+        self.headers = by_name(self.lines)
         self.host = self.headers.get(b"host")
         self.client = peers.client(self.peer, self.headers)
         self.origin = peers.origin(self.peer, self.host, self.scheme, self.headers)

@@ -150,8 +150,8 @@ class Router:
         group = self._table.group((place.tenant, place.service, place.env))
         if group is None:
             raise NotFound(NOWHERE)
-        aside = request.aside
-        version = aside.get(b"x-route-version")
+        headers = request.headers
+        version = headers.get(b"x-route-version")
         pinned = None
         if version is not None:
             pinned = group.version(version.decode("latin-1"))
@@ -161,5 +161,5 @@ class Router:
             raise Unavailable("No version of this service takes requests now")
         return Target(
             endpoint=place.name, group=group, path=place.raw_path, query=request.query, pinned=pinned,
-            key=aside.get(b"x-route-key"),
+            key=headers.get(b"x-route-key"),
         )  # fmt: skip
