@@ -31,7 +31,7 @@ test: setup  ## Test against a real PostgreSQL and Valkey; ARGS="-k ready" for s
 
 .PHONY: test-slow
 test-slow: setup  ## Run the tests that take long: end to end, fuzzing, memory, packaging
-	@$(PY) -m pytest -m slow $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
 
 .PHONY: lint
 lint: style typecheck imports lock-check text  ## Check style, types, imports between packages, pins and text

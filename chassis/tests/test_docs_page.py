@@ -125,6 +125,7 @@ def test_only_the_page_s_own_files_are_served(base_url: str, name: str) -> None:
     error.value.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", PREFIX])
 def test_a_browser_without_the_internet_draws_the_operations(base_url: str, prefix: str, tmp_path: Path) -> None:
     """Operations, schemas and the right server address appear, and the policy blocks nothing that the page needs."""

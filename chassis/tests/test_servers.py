@@ -76,6 +76,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_durable_data_survives_restart_and_kill(make: MakeServer) -> None:
     """What a durable server has stored is there after `stop` and `start`; PostgreSQL's also after `kill`."""
     with make(durable=True) as server:
@@ -123,6 +124,7 @@ def test_a_paused_server_is_silent(make: MakeServer) -> None:
         assert _read(server) == 7
 
 
+@pytest.mark.slow
 def test_a_paused_server_can_be_stopped(make: MakeServer) -> None:
     """Tear-down need not know that a test left the server hanging."""
     with make() as server:
@@ -215,6 +217,7 @@ def test_a_killed_parent_takes_its_server_along(make: MakeServer, servers_direct
     wait_until(lambda: not _alive(pid), what="the server to end")
 
 
+@pytest.mark.slow
 @on_linux
 def test_an_orphan_is_stopped(make: MakeServer, servers_directory: Path) -> None:
     """A server that outlived its parent, because it hung, is stopped by the next start on its directory."""
@@ -272,6 +275,7 @@ def test_root_serves_as_somebody_else(make: MakeServer) -> None:
             assert "0" not in groups.split()
 
 
+@pytest.mark.slow
 @as_root
 def test_root_in_a_closed_directory(make: MakeServer, tmp_path: Path, servers_directory: Path) -> None:
     """Where the server's user may not enter, the data moves to a shelter; no mode is changed, a link stays."""

@@ -22,6 +22,7 @@ def start(start_run: StartRun, stand_ins: Path) -> StartRun:
     return lambda **variables: start_run(PYTHONPATH=str(stand_ins), **variables)
 
 
+@pytest.mark.slow
 def test_runs_restarts_and_leaves_nothing(start: StartRun) -> None:
     """It serves, ends with 0 on SIGTERM with every process gone, and at the next start the data is there."""
     run = start().wait_ready()
@@ -73,6 +74,7 @@ def test_a_service_that_dies_ends_the_run(start: StartRun) -> None:
     assert gateway
 
 
+@pytest.mark.slow
 def test_a_store_that_dies_ends_the_run(start: StartRun) -> None:
     """So it is with PostgreSQL and Valkey."""
     run = start().wait_ready()
@@ -94,6 +96,7 @@ def test_a_killed_supervisor_leaves_nothing(start: StartRun) -> None:
     assert start().wait_ready().get("/")
 
 
+@pytest.mark.slow
 def test_a_failing_tool_ends_the_run(start: StartRun, stand_ins: Path) -> None:
     """If the schema cannot be made, the error has the tool's last lines and a remedy."""
     (stand_ins / "user" / "db.py").write_text("def main(): raise SystemExit('no such thing')")

@@ -20,7 +20,11 @@ from chassis.context import RequestContext
 
 TEXT_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
-_SECRET = re.compile(r"(?<=://)[^/\s\"]*@|[^\s@\"'<>()=,:;/\\]+@[^\s@\"'<>()=,:;/\\]+")
+_SECRET = re.compile(
+    r"(?<=://)[^/\s\"]*@"
+    r"|(?P<escape>\\(?:u[0-9a-fA-F]{4}|[^u]))"  # of JSON: `\u001f@a` has no address in it, and must stay an escape
+    r"|[^\s@\"'<>()=,:;/\\]+@[^\s@\"'<>()=,:;/\\]+"
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _access = logging.getLogger("access")
 RequestKind = tuple[str, str, str, str, str, int, str]
@@ -44,7 +48,7 @@ _requests = _RequestLines()
 
 def _redact(line: str) -> str:
     """Put `***` for credentials in URLs and for e-mail addresses. The `@` test keeps the usual line free of cost."""
-    return _SECRET.sub("***", line) if "@" in line else line
+    return _SECRET.sub(lambda match: match["escape"] or "***", line) if "@" in line else line
 
 
 class JsonFormatter(OrjsonFormatter):

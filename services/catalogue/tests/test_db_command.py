@@ -126,6 +126,7 @@ def test_many_products_are_imported_or_none(
     assert rows(empty_url, "SELECT count(*) FROM products") == [(0,)]
 
 
+@pytest.mark.slow
 def test_the_former_catalogues_table_is_taken_over(command: CommandLine, empty_url: str) -> None:
     """A table made by the seed's SQL keeps its rows and gets what it lacks."""
     rows(
@@ -196,6 +197,7 @@ def test_indexes_serve_the_filters(database_url: str) -> None:
             assert "Seq Scan" not in plan, plan
 
 
+@pytest.mark.slow
 def test_errors_are_one_line(command: CommandLine, products_file: Callable[[Any], Path]) -> None:
     """A bad file, a missing table, a bad setting, an unwritable place: what is wrong, and no traceback."""
     assert "no table of products yet" in failed(command("import"))
@@ -207,6 +209,7 @@ def test_errors_are_one_line(command: CommandLine, products_file: Callable[[Any]
     assert "THREADS: got 'x'" in failed(command("create", THREADS="x"))
 
 
+@pytest.mark.slow
 def test_help_lists_the_verbs(command: CommandLine) -> None:
     """`--help` is enough to use it."""
     result = command("--help")

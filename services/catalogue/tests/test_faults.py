@@ -221,6 +221,7 @@ def test_a_lost_database_costs_little_and_comes_back(
     assert slowest_s(service) < LIMIT_S + BUSY_MACHINE_S
 
 
+@pytest.mark.slow
 def test_a_wire_that_swallows_everything(
     catalogue: StartCatalogue, postgres: PostgresServer, cut_proxy: Callable[[str, int], CutProxy]
 ) -> None:

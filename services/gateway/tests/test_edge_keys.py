@@ -148,6 +148,7 @@ def test_scopes_and_revocation(
             wait_until(partial(refused, client), timeout_s=3)
 
 
+@pytest.mark.slow
 def test_gateways_share_a_limit(start_gateway: StartGateway, redis_url: str) -> None:
     """Two gateways of two workers let exactly the limit through; health and metrics do not count."""
     gateways = [start_gateway(REDIS_URL=redis_url, RATE_LIMITS="address=20/day,address@home=5/day") for _ in range(2)]

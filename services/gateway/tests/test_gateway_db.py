@@ -90,6 +90,7 @@ def test_without_a_database_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch)
         db.run(["create"])
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_a_status(database_url: str) -> None:
     """0 and a line on stderr; 1 and one line when it cannot."""
     command = [sys.executable, "-m", "gateway.db"]

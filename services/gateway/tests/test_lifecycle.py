@@ -144,6 +144,7 @@ def test_idle_connections_do_not_delay_the_stop(start_gateway: StartGateway) -> 
         assert client.wire.closed_by_peer()
 
 
+@pytest.mark.slow
 def test_a_request_that_never_ends_is_given_up(start_gateway: StartGateway, backend: Backend) -> None:
     """After STOP_TIMEOUT_SECONDS, and the exit code is 0 all the same."""
     backend.on("/api/products/hang", lambda wire, _: wire.closed_by_peer())
@@ -174,6 +175,7 @@ def two_others(gateway: Gateway, before: set[int]) -> bool:
     return len(now) == 2 and not now & before
 
 
+@pytest.mark.slow
 def test_reloads_under_load_fail_nothing(start_gateway: StartGateway) -> None:
     """Three HUPs: new workers take over, old ones finish; not one request is lost."""
     gateway = start_gateway()

@@ -286,6 +286,7 @@ def test_both_relays_keep_to_the_interface(configured: bool, registry: Registry,
     relay.stop()
 
 
+@pytest.mark.slow
 def test_nothing_of_kafka_before_it_is_used(registry: Registry, kafka: Kafka) -> None:
     """A process that has made a relay may fork: no thread runs and the client library is not even loaded. The child
     that starts it sends.
@@ -387,6 +388,7 @@ def test_brokers_lost_and_back(
     assert sum("Kafka takes events again" in record.message for record in caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_refused_events_are_sent_again_in_order(
     registry: Registry, kafka: Kafka, start_relay: StartRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +406,7 @@ def test_refused_events_are_sent_again_in_order(
     assert failed >= 3
 
 
+@pytest.mark.slow
 def test_a_leader_that_loses_its_lock_falls_silent(
     registry: Registry, kafka: Kafka, start_relay: StartRelay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,7 +423,7 @@ def test_a_leader_that_loses_its_lock_falls_silent(
     assert kafka.in_order(registry.events)
     for relay in relays:
         relay.stop()
-    assert registry.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+    wait_until(lambda: registry.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0)
 
 
 def test_a_silent_leader_loses_its_lock(registry: Registry) -> None:
@@ -535,6 +538,7 @@ def test_a_notice_never_waits(registry: Registry, kafka: Kafka, start_relay: Sta
         relay.stop()
 
 
+@pytest.mark.slow
 def test_a_gateway_sends_what_its_registry_writes(
     registry: Registry, kafka: Kafka, start_gateway: Callable[..., Gateway], tmp_path: Path
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_redis_that_hangs_and_goes_on_gives_nothing_old(
         assert set(written) <= names(page(writer))
 
 
+@pytest.mark.slow
 def test_a_redis_that_dies_and_remembers_gives_nothing_old(
     user: StartUser, database_url: str, servers_directory: Path
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_redis_that_dies_and_remembers_gives_nothing_old(
         server.destroy()
 
 
+@pytest.mark.slow
 def test_no_read_is_older_than_an_answered_write_whatever_redis_does(
     pair: list[GunicornProcess], private_redis: ValkeyServer
 ) -> None:

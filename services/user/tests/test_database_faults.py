@@ -43,6 +43,7 @@ def usernames(url: str) -> list[str]:
         return [row[0] for row in cursor.fetchall()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["kill", "pause", "stop"])
 def test_a_lost_database_is_503_and_back_in_time(user: StartUser, postgres: PostgresServer, fault: str) -> None:
     """Killed, hung or stopped: 503 with Retry-After within 1 s, at once after that; healthy 2 s after it is back."""
@@ -79,6 +80,7 @@ def test_a_lost_database_is_503_and_back_in_time(user: StartUser, postgres: Post
     assert add(service, "eve").status == 201
 
 
+@pytest.mark.slow
 def test_no_answered_write_is_lost_and_none_is_done_twice(user: StartUser, servers_directory: Path) -> None:
     """PostgreSQL is killed twice under a stream of POSTs with keys; each is sent again until it is answered."""
     server = PostgresServer(servers_directory / "stream", durable=True, shelter_root=servers_directory)

@@ -113,6 +113,7 @@ def test_creating_the_schema_is_idempotent_and_waits_its_turn(
         postgres_server.drop_database("user_thrice")
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_a_status(database_url: str) -> None:
     """0 and a line on stderr; 1 and one line when it cannot."""
     command = [sys.executable, "-m", "user.db", "seed", "--count", "3"]
