@@ -66,6 +66,16 @@ class Conflict(Problem):
     status = 409
 
 
+class PreconditionFailed(Problem):
+    """412: the thing is not in the state that `If-Match` names. `what` is what clients call it."""
+
+    status = 412
+    slug = "precondition-failed"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"The {what} has changed since: fetch it again")
+
+
 class Unavailable(Problem):
     """503: a dependency is lost or everything is busy. Always says when to come back.
 

@@ -14,11 +14,12 @@ import pytest
 
 from chassis import migrations
 from chassis.database import Database
+from chassis.errors import PreconditionFailed
 from chassis.metrics import Metrics
 from chassis.servers import PostgresServer
 from chassis.settings import DatabaseSettings, parse_database_url
 from gateway.registry.keys import digest
-from gateway.registry.repository import MAX_ID, Duplicate, KeyTaken, Moved, NoSuchRoute, Registry
+from gateway.registry.repository import MAX_ID, Duplicate, KeyTaken, NoSuchRoute, Registry
 from gateway.registry.route import Route
 from gateway.registry.table import Change
 
@@ -116,11 +117,11 @@ def test_a_refused_write_leaves_nothing(registry: Registry, sql: Sql) -> None:
         registry.switch({**SHOP, "version": "v2"}, True, actor="ann")
     with pytest.raises(NoSuchRoute):
         registry.delete(99, actor="ann")
-    with pytest.raises(Moved):
+    with pytest.raises(PreconditionFailed):
         registry.update(route.id, {"weight": 1}, actor="ann", revisions=[7, 2**80])
-    with pytest.raises(Moved):
+    with pytest.raises(PreconditionFailed):
         registry.update(route.id, {"weight": 100}, actor="ann", revisions=[7])
-    with pytest.raises(Moved):
+    with pytest.raises(PreconditionFailed):
         registry.delete(route.id, actor="ann", revisions=[])
     assert registry.get(route.id) == route
     assert registry.state().revision == 1

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from flask import Flask, Response, request
 
 from chassis.cache import Cache
-from chassis.errors import BadRequest, DeadlineExceeded, NotFound, Problem, Unavailable
-from chassis.http import JSON, FinishedResponse, Ready, matches, parse_body, parse_id, parse_query
+from chassis.errors import BadRequest, DeadlineExceeded, NotFound, PreconditionFailed, Problem, Unavailable
+from chassis.http import Ready, parse_body, parse_id, parse_query
 from chassis.openapi import Answer, operation
+from chassis.versioned import PRIVATE, allowed_versions, described, empty_answer, etag, json_answer, one
 from user.idempotency import Idempotency, parse_key
 from user.pages import Page, Pages, Wanted
-from user.rendering import PATH, PRIVATE, etag, page_body, user_body, user_path
+from user.rendering import PATH, page_body, user_body, user_path
 from user.repository import User, Users
 from user.schemas import MAX_OFFSET, MAX_PER_PAGE, ListParameters, NewUser, UserBody, UserChanges, UserPage
 
@@ -32,17 +32,6 @@ _VALIDATOR = {
     "Cache-Control": "`private, no-cache`",
 }
 _IF_MATCH = {"If-Match": "ETag of the state that the change is meant for; 412 if the user has moved on"}
-_ETAG = re.compile(r'"([0-9]{1,19})-([0-9]{1,19})"')
-
-
-class PreconditionFailed(Problem):
-    """412: the user is not in the state that `If-Match` names."""
-
-    status = 412
-    slug = "precondition-failed"
-
-    def __init__(self) -> None:
-        super().__init__("The user has changed since: fetch it again")
 
 
 class Endpoints:
@@ -77,7 +66,7 @@ class Endpoints:
         if page is None:
             return None
         self._cache.count(page.result)
-        return Ready(page.body, "", (*_page_headers(page), *_described(page.body)))
+        return Ready(page.body, "", (*_page_headers(page), *described(page.body)))
 
     @operation(
         "Users, by page or by name",
@@ -115,7 +104,7 @@ class Endpoints:
                 self._remembered[raw] = wanted
         page = self._pages.get(wanted)
         self._cache.count(page.result)
-        return _json(page.body, 200, *_page_headers(page))
+        return json_answer(page.body, 200, *_page_headers(page))
 
     @operation(
         "Create a user",
@@ -154,7 +143,7 @@ class Endpoints:
         headers = [("ETag", etag(created.user_id, 1)), ("Location", user_path(created.user_id)), PRIVATE]
         if created.replayed:
             headers.append(("Idempotency-Replayed", "true"))
-        return _json(created.answer, 201, *headers)
+        return json_answer(created.answer, 201, *headers)
 
     @operation(
         "One user",
@@ -215,13 +204,13 @@ class Endpoints:
     def delete_user(self, user_id: str) -> Response:
         """Remove the user. The id is never given to another."""
         number = parse_id(user_id, what="user")
-        versions = _versions(number)
+        versions = allowed_versions(number)
         if not self._announced(lambda: self._users.delete(number, versions)):
             raise self._missing(number, versions)
-        return _empty(204)
+        return empty_answer(204)
 
     def _updated(self, user_id: int, fields: dict[str, Any]) -> Response:
-        versions = _versions(user_id)
+        versions = allowed_versions(user_id)
         user = self._announced(lambda: self._users.update(user_id, fields, versions))
         if user is None:
             raise self._missing(user_id, versions)
@@ -229,7 +218,7 @@ class Endpoints:
 
     def _missing(self, user_id: int, versions: Sequence[int] | None) -> Problem:
         """Why a change found nothing to change."""
-        return PreconditionFailed() if versions is not None and self._users.get(user_id) else _no_such_user()
+        return PreconditionFailed("user") if versions is not None and self._users.get(user_id) else _no_such_user()
 
     def _found(self, parameters: ListParameters) -> Response:
         """The users with a given name or address. Never cached: there is at most one, and finding it is cheap."""
@@ -243,7 +232,7 @@ class Endpoints:
         )  # fmt: skip
         self._cache.count("bypass")
         body = page_body(rows, page=page, per_page=wanted.per_page)
-        return _json(body, 200, ("X-Cache", "BYPASS"), PRIVATE)
+        return json_answer(body, 200, ("X-Cache", "BYPASS"), PRIVATE)
 
     def _announced(self, write: Callable[[], T]) -> T:
         """Do a write, and announce it unless it changed nothing (a false result)."""
@@ -281,35 +270,8 @@ def _page_headers(page: Page) -> tuple[tuple[str, str], ...]:
     return ("X-Cache", _X_CACHE[page.result]), ("Link", page.link), PRIVATE
 
 
-def _described(body: bytes) -> tuple[tuple[str, str], ...]:
-    return ("Content-Type", JSON), ("Content-Length", str(len(body)))
-
-
-def _json(body: bytes, status: int, *headers: tuple[str, str]) -> Response:
-    return FinishedResponse(body, status, headers=(*headers, *_described(body)))
-
-
-def _empty(status: int, *headers: tuple[str, str]) -> Response:
-    response = Response(None, status, headers=headers)
-    del response.headers["Content-Type"]  # of what it does not have
-    return response
-
-
 def _one(user: User, status: int = 200, *headers: tuple[str, str]) -> Response:
-    tag = etag(user.id, user.version)
-    condition = request.headers.get("If-None-Match")
-    if condition is not None and status == 200 and request.method in ("GET", "HEAD") and matches(condition, tag):
-        return _empty(304, ("ETag", tag), PRIVATE)
-    return _json(user_body(user), status, ("ETag", tag), PRIVATE, *headers)
-
-
-def _versions(user_id: int) -> list[int] | None:
-    """The versions of this user that `If-Match` allows; None: any, which `*` means too."""
-    condition = request.headers.get("If-Match")
-    if condition is None or condition.strip() == "*":
-        return None
-    found = (_ETAG.fullmatch(part.strip()) for part in condition.split(","))
-    return [int(match[2]) for match in found if match and int(match[1]) == user_id]
+    return one(user_body(user), etag(user.id, user.version), status, *headers)
 
 
 def _no_such_user() -> NotFound:

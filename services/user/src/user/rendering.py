@@ -11,8 +11,6 @@ from user.pages import Wanted
 from user.repository import Rows, User
 
 PATH = "/api/v1/users"
-PRIVATE = ("Cache-Control", "private, no-cache")
-"""Personal data, and always asked for again: no cache on the way may keep it or answer with it unasked."""
 
 _FIELDS = ("id", "username", "email", "full_name", "created_at", "updated_at")
 
@@ -49,11 +47,6 @@ def page_link(rows: Rows, wanted: Wanted) -> str:
 def user_path(user_id: int) -> str:
     """The address of a user, for `Location`."""
     return f"{PATH}/{user_id}"
-
-
-def etag(user_id: int, version: int) -> str:
-    """The strong validator of a user. Ids are never used again, and every update raises the version."""
-    return f'"{user_id}-{version}"'
 
 
 def _object(row: Sequence[Any]) -> dict[str, Any]:

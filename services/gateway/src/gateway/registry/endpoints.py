@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import NotFound as NoMatch
 from werkzeug.routing import BaseConverter
 
 from chassis.errors import NotFound, Problem, Unavailable
-from chassis.http import JSON, FinishedResponse, matches, parse_body, parse_query
+from chassis.http import parse_body, parse_query
 from chassis.openapi import Answer, operation
+from chassis.versioned import PRIVATE, allowed_versions, empty_answer, etag, json_answer, one
 from gateway.registry import resolve
 from gateway.registry.rendering import (
     PATH,
-    PRIVATE,
-    etag,
     history_body,
     history_link,
     page_body,
     page_link,
-    revisions_in,
     route_body,
     route_path,
 )
@@ -141,7 +139,7 @@ class Endpoints:
         if resolved is None:
             parse_query(ResolveParameters, invalid=INVALID)
             raise NotFound("There is no active route to that")
-        return _json(resolved.body, resolved.status, ("Cache-Control", "no-store"))
+        return json_answer(resolved.body, resolved.status, ("Cache-Control", "no-store"))
 
     @operation(
         "Routes, by page",
@@ -164,7 +162,7 @@ class Endpoints:
         filters = wanted.model_dump(exclude_unset=True, exclude={"after", "per_page"})
         page = self._store().page(after=wanted.after, limit=per_page, filters=filters)
         link = page_link(page, per_page=per_page, filters=filters)
-        return _json(page_body(page, per_page=per_page), 200, ("Link", link), PRIVATE)
+        return json_answer(page_body(page, per_page=per_page), 200, ("Link", link), PRIVATE)
 
     @operation(
         "Create a route",
@@ -244,7 +242,9 @@ class Endpoints:
         if "url" in fields:
             fields["url"] = self._checked(fields["url"])
         return _one(
-            self._announced(self._store().update(route_id, fields, actor=_actor(), revisions=_revisions(route_id)))
+            self._announced(
+                self._store().update(route_id, fields, actor=_actor(), revisions=allowed_versions(route_id))
+            )
         )
 
     @operation(
@@ -258,8 +258,8 @@ class Endpoints:
     )
     def delete_route(self, route_id: int) -> Response:
         """Remove the route. Its history stays, and its id is never given to another."""
-        self._announced(self._store().delete(route_id, actor=_actor(), revisions=_revisions(route_id)))
-        return _empty(204)
+        self._announced(self._store().delete(route_id, actor=_actor(), revisions=allowed_versions(route_id)))
+        return empty_answer(204)
 
     @operation(
         "The history of a route",
@@ -282,7 +282,7 @@ class Endpoints:
         per_page = min(wanted.per_page, MAX_PER_PAGE)
         events, more = self._store().history(route_id, before=wanted.before, limit=per_page)
         link = history_link(route_id, events, more=more, per_page=per_page)
-        return _json(history_body(events, per_page=per_page), 200, ("Link", link), PRIVATE)
+        return json_answer(history_body(events, per_page=per_page), 200, ("Link", link), PRIVATE)
 
     def _switch(self, *, active: bool) -> Response:
         name, _ = parse_body(RouteName, invalid=INVALID)
@@ -311,24 +311,5 @@ def _actor() -> str:
     return actor
 
 
-def _revisions(route_id: int) -> list[int] | None:
-    return revisions_in(request.headers.get("If-Match"), route_id)
-
-
-def _json(body: bytes, status: int, *headers: tuple[str, str]) -> Response:
-    described = (("Content-Type", JSON), ("Content-Length", str(len(body))))
-    return FinishedResponse(body, status, headers=(*headers, *described))
-
-
-def _empty(status: int, *headers: tuple[str, str]) -> Response:
-    response = Response(None, status, headers=headers)
-    del response.headers["Content-Type"]  # of what it does not have
-    return response
-
-
 def _one(route: Route, status: int = 200, *headers: tuple[str, str]) -> Response:
-    tag = etag(route)
-    condition: Any = request.environ.get("HTTP_IF_NONE_MATCH")
-    if condition is not None and request.method in ("GET", "HEAD") and matches(condition, tag):
-        return _empty(304, ("ETag", tag), PRIVATE)
-    return _json(route_body(route), status, ("ETag", tag), PRIVATE, *headers)
+    return one(route_body(route), etag(route.id, route.revision), status, *headers)

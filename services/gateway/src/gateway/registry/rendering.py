@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import orjson
@@ -11,10 +10,6 @@ from gateway.registry.repository import Event, Page
 from gateway.registry.route import Route
 
 PATH = "/api/v1/routes"
-PRIVATE = ("Cache-Control", "private, no-cache")
-"""For the holders of keys, and always asked for again: no cache on the way may keep it or answer with it unasked."""
-
-_ETAG = re.compile(r'"([0-9]{1,19})-([0-9]{1,19})"')
 
 
 def route_body(route: Route) -> bytes:
@@ -55,19 +50,6 @@ def history_link(route_id: int, events: Sequence[Event], *, more: bool, per_page
 def route_path(route_id: int) -> str:
     """The address of a route, for `Location`."""
     return f"{PATH}/{route_id}"
-
-
-def etag(route: Route) -> str:
-    """The strong validator of a route: every change gives it a new revision."""
-    return f'"{route.id}-{route.revision}"'
-
-
-def revisions_in(condition: str | None, route_id: int) -> list[int] | None:
-    """The revisions of this route that an `If-Match` value allows; None: any, which `*` means too."""
-    if condition is None or condition.strip() == "*":
-        return None
-    found = (_ETAG.fullmatch(part.strip()) for part in condition.split(","))
-    return [int(match[2]) for match in found if match and int(match[1]) == route_id]
 
 
 def _word(value: str | bool) -> str:

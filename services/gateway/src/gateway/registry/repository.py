@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import psycopg2.errors
 
 from chassis.database import Database
-from chassis.errors import Conflict, NotFound, Problem
+from chassis.errors import Conflict, NotFound, PreconditionFailed
 from gateway.registry.keys import ApiKey
 from gateway.registry.route import Route
 from gateway.registry.table import Change
@@ -44,16 +44,6 @@ class NoSuchRoute(NotFound):
 
     def __init__(self) -> None:
         super().__init__("There is no such route")
-
-
-class Moved(Problem):
-    """412: the route is not in the state that `If-Match` names."""
-
-    status = 412
-    slug = "precondition-failed"
-
-    def __init__(self) -> None:
-        super().__init__("The route has changed since: fetch it again")
 
 
 class KeyTaken(Conflict):
@@ -357,7 +347,7 @@ class Registry:
             revisions: do it only if the route is at one of these; None: whatever it is at.
 
         Raises:
-            NoSuchRoute, Moved
+            NoSuchRoute, PreconditionFailed
         """
         return self._change(_CHANGE, _BY_ID, {"id": route_id}, changes, actor=actor, revisions=revisions)
 
@@ -366,7 +356,7 @@ class Registry:
         return self._change(_CHANGE, _BY_NAME, name, {"active": active}, actor=actor, revisions=None)
 
     def delete(self, route_id: int, *, actor: str, revisions: Sequence[int] | None = None) -> Written:
-        """Remove a route; its history stays. `revisions` as in `update`. Raises NoSuchRoute, Moved."""
+        """Remove a route; its history stays. `revisions` as in `update`. Raises NoSuchRoute, PreconditionFailed."""
         return self._change(_DELETE, _BY_ID, {"id": route_id}, {}, actor=actor, revisions=revisions)
 
     def _change(
@@ -384,7 +374,7 @@ class Registry:
         if before is None:
             raise NoSuchRoute
         if revision is None and revisions is not None and before["revision"] not in revisions:
-            raise Moved
+            raise PreconditionFailed("route")
         return _written((before, after, revision))
 
     # --- API keys ---
