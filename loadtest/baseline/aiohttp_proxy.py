@@ -13,22 +13,12 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
+from loadtest.baseline.kit import HOP_BY_HOP
+
 if TYPE_CHECKING:
     from loadtest.baseline.kit import Receive, Scope, Send
 
-_HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
+_HOP_BY_HOP = frozenset(name.encode() for name in HOP_BY_HOP)
 _DROPPED_FROM_REQUEST = _HOP_BY_HOP | {b"host", b"content-length"}
 _CHUNK_BYTES = 64 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=1)

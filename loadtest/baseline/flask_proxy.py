@@ -15,25 +15,12 @@ from flask import Flask, Response, g, request
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as UpstreamTimeout
 
-from loadtest.baseline.kit import observe_flask
+from loadtest.baseline.kit import HOP_BY_HOP, observe_flask
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-_DROPPED_FROM_REQUEST = _HOP_BY_HOP | {"host", "x-request-id", "x-forwarded-for"}
+_DROPPED_FROM_REQUEST = HOP_BY_HOP | {"host", "x-request-id", "x-forwarded-for"}
 _CHUNK_BYTES = 64 * 1024
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -71,7 +58,7 @@ def create_app() -> Flask:
             return {"error": "upstream timed out"}, 504
         except HTTPError:
             return {"error": "upstream is away"}, 503, {"Retry-After": "1"}
-        kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP]
+        kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP]
         return Response(_stream(answer), status=answer.status, headers=kept, direct_passthrough=True)
 
     return app

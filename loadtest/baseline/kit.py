@@ -25,6 +25,20 @@ if TYPE_CHECKING:
     from flask.wrappers import Response
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Fields that a proxy does not pass on (RFC 9110, section 7.6.1)."""
 _UNLOGGED_PATHS = frozenset({"/metrics", "/health/live"})
 
 Scope = MutableMapping[str, Any]
