@@ -217,15 +217,15 @@ def test_tokens_of_the_lease_need_no_waiting(redis_url: str) -> None:
     run(work, Worker("address=10000/day", url=redis_url))
 
 
-def test_what_is_leased_can_be_taken_without_a_side_effect(redis_url: str) -> None:
+def test_a_try_refuses_nobody(redis_url: str) -> None:
     """There is a lease or there is not; nobody is asked or refused, and nothing is counted as refused."""
 
     async def work(worker: Worker) -> None:
         limiter = worker.limiter
-        assert limiter.take_leased(HERE, "docs") == ()
-        assert limiter.take_leased(HERE, "products") is None
+        assert limiter.try_take(HERE, "docs") == ()
+        assert limiter.try_take(HERE, "products") is None
         await limiter.ask(HERE, "products", None)
-        taken = [limiter.take_leased(HERE, "products") for _ in range(100)]
+        taken = [limiter.try_take(HERE, "products") for _ in range(100)]
         assert taken.count(None) == 1
         assert taken[-1] is None
         assert dict(taken[-2] or ())[b"ratelimit-remaining"] == b"9900"

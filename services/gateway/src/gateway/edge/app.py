@@ -199,7 +199,7 @@ class Edge:
         try:
             status = await self.cache.answer(request, target, send)
             if request.cached and needed is None and place.name != TENANT:
-                self.quick.learn(request, place)
+                self.quick.learn(request, place, target)
             return status
         except Problem as problem:
             status = problem.status

@@ -77,19 +77,10 @@ class Limiter:
         policy, name = self._whose(client, endpoint, key)
         return () if policy is None else self._take(policy, name, endpoint)
 
-    def take_leased(self, client: str, endpoint: str) -> Headers | None:
-        """As `take`, for a request without a key, and only where nothing has to be worked out or refused.
-
-        Returns: None leaves everything as it is, and the request to `take`.
-        """
+    def try_take(self, client: str, endpoint: str) -> Headers | None:
+        """As `take`, for a request without a key; None also if it is one too many, which is for `take` to say."""
         policy, name = self._whose(client, endpoint, None)
-        if policy is None:
-            return ()
-        bucket = policy.buckets.get(name)
-        if bucket is None or not bucket.left or time.monotonic() >= bucket.lease_until_s:
-            return None
-        bucket.left -= 1
-        return bucket.headers()
+        return () if policy is None else self._try(policy, name)[1]
 
     async def ask(self, client: str, endpoint: str, key: ApiKey | None) -> Headers:
         """The same by asking Redis, for `REDIS_TIMEOUT_MS` at the most.
@@ -117,18 +108,25 @@ class Limiter:
         await self._shared.close()
 
     def _take(self, policy: Policy, name: str, endpoint: str) -> Headers | None:
+        refused, headers = self._try(policy, name)
+        if refused is not None:
+            raise self._refusal(refused, endpoint, time.monotonic())
+        return headers
+
+    def _try(self, policy: Policy, name: str) -> tuple[Bucket | None, Headers | None]:
+        """(the bucket if it refuses, what to say if it lets through); neither: Redis has to be asked."""
         now_s = time.monotonic()
         bucket = policy.buckets.get(name) or policy.add(name, now_s)
         if bucket.left and now_s < bucket.lease_until_s:
             bucket.left -= 1
-            return bucket.headers()
+            return None, bucket.headers()
         if now_s >= bucket.denied_until_s:
             if self._shared.available():
-                return None
+                return None, None
             policy.touch(bucket)
             if bucket.take_locally(now_s):
-                return bucket.headers()
-        raise self._refusal(bucket, endpoint, now_s)
+                return None, bucket.headers()
+        return bucket, None
 
     async def _ask(self, policy: Policy, name: str, endpoint: str) -> Headers:
         bucket = policy.buckets.get(name) or policy.add(name, time.monotonic())

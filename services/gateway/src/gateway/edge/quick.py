@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.edge.limits import Limiter
     from gateway.edge.observe import Observer
     from gateway.edge.routes import Place, Router
+    from gateway.edge.target import Target
 
 _NOT_PLAIN = NOT_PLAIN | {b"expect", b"x-api-key", b"x-route-env", b"x-route-key", b"x-route-version"}
 _MOST_PATHS = 4096
@@ -57,8 +58,11 @@ class Quick:
     def __contains__(self, raw_path: bytes) -> bool:
         return raw_path in self._places
 
-    def learn(self, request: Request, place: Place) -> None:
-        """The cache has answered `request`, which took no key and named no version or environment."""
+    def learn(self, request: Request, place: Place, target: Target) -> None:
+        """The cache has answered `request`, which took no key."""
+        group = target.group
+        if group is None or len(group.live) != 1:
+            return
         if request.method == "GET" and len(request.raw_path) <= _LONGEST_PATH:
             if len(self._places) >= _MOST_PATHS:
                 self._places.clear()
@@ -78,6 +82,7 @@ class Quick:
             target = self._router.target(request, place)
             group = target.group
             if group is None or len(group.live) != 1:
+                del self._places[request.raw_path]
                 return None
             route = group.live[0]
             now_s = time.monotonic()
@@ -87,7 +92,7 @@ class Quick:
                 return None
         except Problem:
             return None
-        said = self._limiter.take_leased(request.client, place.name)
+        said = self._limiter.try_take(request.client, place.name)
         if said is None:
             return None
         request.said = said
