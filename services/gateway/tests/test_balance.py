@@ -76,8 +76,10 @@ class Edge:
 
         request = make_request(method, body, headers)
         request.context = context.begin(None, None, timeout_ms, self.limit_ms)
+        route = target.choose()
+        assert route is not None
         try:
-            status = await self.proxy.forward(request, target, send)
+            status = await self.proxy.forward(request, target, route, send)
         except Problem as problem:
             return problem.status, problem.detail.encode()
         return status, b"".join(message.get("body", b"") for message in sent)

@@ -13,7 +13,7 @@ from typing import cast
 
 import httptools
 
-from gateway.edge.exchange import BadResponse, ConnectionDied, Exchange
+from gateway.edge.exchange import BODILESS, BadResponse, ConnectionDied, Exchange
 from gateway.edge.headers import RESPONSE_DROPPED
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -22,7 +22,6 @@ HIGH_WATER_BYTES = 256 * 1024
 """With this much of a body unread the upstream is no longer read from."""
 
 _ASIDE = RESPONSE_DROPPED | {b"content-length"}
-_BODILESS = frozenset({204, 304})
 
 
 class Connection(asyncio.Protocol):
@@ -204,7 +203,7 @@ class Connection(asyncio.Protocol):
             return
         exchange.status = status
         exchange.head_done = True
-        if exchange.head_only or status in _BODILESS:
+        if exchange.head_only or status in BODILESS:
             self._keep_alive = self._parser.should_keep_alive()
             exchange.complete = exchange.head_only
 

@@ -12,6 +12,10 @@ SMALL_BODY_BYTES = 64 * 1024
 """Up to this declared length an answer is handed over whole."""
 
 
+BODILESS = frozenset({204, 304})
+"""Statuses whose answers have no body, whatever their head says."""
+
+
 class UpstreamError(Exception):
     """The upstream gave no usable answer. `outcome` is the label it is counted under."""
 

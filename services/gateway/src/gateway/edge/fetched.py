@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gateway.edge.body import BodyRefused, Send
-from gateway.edge.exchange import Exchange, OutOfTime, UpstreamError
+from gateway.edge.exchange import BODILESS, Exchange, OutOfTime, UpstreamError
 from gateway.edge.headers import Header, response_headers
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 SERVER: Header = (b"server", b"storefront")
 CLOSE: Header = (b"connection", b"close")
-_BODILESS = frozenset({204, 304})
 
 
 class Truncated(Exception):
@@ -49,7 +48,7 @@ class Fetched:
         self.status = status = exchange.status
         self.headers = response_headers(exchange.headers, exchange.named_by_connection)
         length = exchange.length
-        if length is None and exchange.complete and not exchange.head_only and status not in _BODILESS:
+        if length is None and exchange.complete and not exchange.head_only and status not in BODILESS:
             length = sum(map(len, exchange.pieces))
         self.length = length
         self._lane = lane

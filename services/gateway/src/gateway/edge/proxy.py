@@ -103,19 +103,18 @@ class Proxy:
             "gateway_retries_total", "Requests sent again by what came of it", ("upstream", "outcome")
         )
 
-    async def forward(self, request: Request, target: Target, send: Send) -> int:
-        """Answer `request` with what the target's service says; returns the status.
+    async def forward(
+        self, request: Request, target: Target, route: Route, send: Send, headers: Sequence[Header] = ()
+    ) -> int:
+        """Answer `request` with what is fetched from `route`, and further `headers`; returns the status.
 
         Raises:
             Problem: there is no answer to pass on; nothing has been sent to the client.
             Truncated: the answer broke off after it had begun.
         """
-        route = target.choose()
-        if route is None:
-            raise Unavailable("No version of this service takes requests")
         fetched = await self.fetch(request, target, route)
         try:
-            return await fetched.relay(request, send)
+            return await fetched.relay(request, send, headers)
         finally:
             fetched.close()
 

@@ -201,12 +201,8 @@ class Reader:
     async def forward(self, visit: Visit, reason: bytes, *, result: str = "bypass") -> int:
         """Ask the service for this request alone."""
         self._counts[result] += 1
-        fetched = await self._proxy.fetch(visit.request, visit.target, visit.route)
-        try:
-            said = cache_status.field(cache_status.forwarded(reason))
-            return await fetched.relay(visit.request, visit.send, (said,))
-        finally:
-            fetched.close()
+        said = cache_status.field(cache_status.forwarded(reason))
+        return await self._proxy.forward(visit.request, visit.target, visit.route, visit.send, (said,))
 
     async def _relay(self, visit: Visit, landed: Landed) -> int:
         """What came is for this client alone."""
