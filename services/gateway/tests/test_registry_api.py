@@ -16,7 +16,6 @@ import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from chassis import migrations
 from chassis.database import Database, install_wait_callback
@@ -378,16 +377,7 @@ def lost(lost_api: Api) -> FlaskClient:
 
 
 def _case(method: str, path: str, status: int, client: str = "full", **options: Any) -> None:
-    """Register a case that sends one request; `at` is its address when that is not `path`."""
-    at = options.pop("at", path.replace("{route_id}", "1"))
-
-    def on_full(full: FlaskClient) -> TestResponse:
-        return full.open(at, method=method, **options)
-
-    def on_lost(lost: FlaskClient) -> TestResponse:
-        return lost.open(at, method=method, **options)
-
-    statuses.case(method, path, status)(on_full if client == "full" else on_lost)
+    statuses.request(method, path, status, client, **options)
 
 
 RESOLVE = f"{ROUTES}/resolve"

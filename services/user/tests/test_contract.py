@@ -40,16 +40,7 @@ def lost(make_app: MakeApp, free_port: int) -> FlaskClient:
 
 
 def _case(method: str, path: str, status: int, client: str = "full", **options: Any) -> None:
-    """Register a case that sends one request; `at` is its address when that is not `path`."""
-    at = options.pop("at", path.replace("{user_id}", "1"))
-
-    def on_full(full: FlaskClient) -> TestResponse:
-        return full.open(at, method=method, **options)
-
-    def on_lost(lost: FlaskClient) -> TestResponse:
-        return lost.open(at, method=method, **options)
-
-    statuses.case(method, path, status)(on_full if client == "full" else on_lost)
+    statuses.request(method, path, status, client, **options)
 
 
 _case("GET", USERS, 200)

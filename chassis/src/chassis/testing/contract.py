@@ -20,6 +20,7 @@ Nothing passes between processes: the table is the module's own, so xdist may ru
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 import tempfile
@@ -50,20 +51,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Case:
-    """One documented status of one operation, and a function that provokes it; its parameters are fixtures."""
+    """One documented status of one operation, and a function that provokes it, given these fixtures."""
 
     method: str
     path: str
     status: int
     provoke: Callable[..., Answered]
+    fixtures: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.method} {self.path} {self.status}"
 
     def answer(self, request: pytest.FixtureRequest) -> Answered:
-        """Call the function with the fixtures that it names."""
-        names = inspect.signature(self.provoke).parameters
-        return self.provoke(**{name: request.getfixturevalue(name) for name in names})
+        """Call the function with its fixtures."""
+        return self.provoke(*(request.getfixturevalue(name) for name in self.fixtures))
 
 
 class StatusRecorder:
@@ -73,13 +74,32 @@ class StatusRecorder:
         self.cases: list[Case] = []
 
     def case(self, method: str, path: str, status: int) -> Callable[[F], F]:
-        """Register the decorated function as what provokes `status`. `path` is written as in the document."""
+        """Register the decorated function, whose parameters are fixtures, as what provokes `status`.
+
+        `path` is written as in the document.
+        """
 
         def register(provoke: F) -> F:
-            self.cases.append(Case(method, path, status, provoke))
+            self.cases.append(Case(method, path, status, provoke, tuple(inspect.signature(provoke).parameters)))
             return provoke
 
         return register
+
+    def request(self, method: str, path: str, status: int, client: str, *, at: str = "", **options: Any) -> None:
+        """Register one request as what provokes `status`.
+
+        Args:
+            client: the fixture with the test client that sends it.
+            at: its address; by default `path` with 1 for whatever is in braces.
+            options: further arguments for the client's `open`.
+        """
+        address = at or re.sub(r"\{[^}]*\}", "1", path)
+
+        def send(sender: Any) -> Answered:
+            answer: Answered = sender.open(address, method=method, **options)
+            return answer
+
+        self.cases.append(Case(method, path, status, send, (client,)))
 
     def difference(self, document: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         """The documented statuses without a case, and the cases that the document does not know.
