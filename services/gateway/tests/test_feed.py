@@ -22,7 +22,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from chassis import migrations
 from chassis.cache import Cache
 from chassis.database import Database, install_wait_callback
 from chassis.metrics import Metrics
@@ -39,6 +38,7 @@ from gateway.registry.repository import Registry, Snapshot, State, Written
 from gateway.registry.route import Route
 from gateway.registry.saved import CHUNK, Saved
 from gateway.registry.table import Change, Table
+from services.gateway.tests.conftest import migrate
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 NEVER_S = 60.0
@@ -48,10 +48,9 @@ SEEN_S = 5.0
 
 
 @pytest.fixture(scope="session")
-def database_template(postgres_server: PostgresServer) -> str:
-    """A database with the schema and nothing in it; `database_url` is a copy of it."""
-    migrate(postgres_server.create_database("feed_template"))
-    return "feed_template"
+def database_template(registry_template: str) -> str:
+    """`database_url` is a copy of it."""
+    return registry_template
 
 
 @pytest.fixture(autouse=True)
@@ -60,11 +59,6 @@ def _bounded_waits() -> Iterator[None]:
     install_wait_callback()
     yield
     psycopg2.extensions.set_wait_callback(None)
-
-
-def migrate(url: str) -> None:
-    """Give the database the schema."""
-    migrations.upgrade("gateway", DatabaseSettings(**parse_database_url(url)))
 
 
 def route(number: int, weight: int = 100) -> Route:

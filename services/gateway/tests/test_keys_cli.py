@@ -13,10 +13,8 @@ import psycopg2
 import pytest
 import redis
 
-from chassis import migrations
 from chassis.console import Failed
 from chassis.servers import PostgresServer
-from chassis.settings import DatabaseSettings, parse_database_url
 from gateway import cli
 from gateway.registry.keys import digest
 from gateway.registry.mirror import CHANNEL
@@ -25,11 +23,9 @@ Run = Callable[[str], str]
 
 
 @pytest.fixture(scope="session")
-def database_template(postgres_server: PostgresServer) -> str:
-    """A database with the schema and nothing in it; `database_url` is a copy of it."""
-    url = postgres_server.create_database("gateway_keys_template")
-    migrations.upgrade("gateway", DatabaseSettings(**parse_database_url(url)))
-    return "gateway_keys_template"
+def database_template(registry_template: str) -> str:
+    """`database_url` is a copy of it."""
+    return registry_template
 
 
 @pytest.fixture

@@ -17,12 +17,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from chassis import migrations
 from chassis.database import Database, install_wait_callback
 from chassis.http import Observe
 from chassis.metrics import Metrics
 from chassis.servers import PostgresServer
-from chassis.settings import DatabaseSettings, load, parse_database_url
+from chassis.settings import load
 from chassis.testing import free_port
 from chassis.testing.contract import Case, StatusRecorder
 from gateway.policy import UpstreamPolicy
@@ -33,6 +32,7 @@ from gateway.registry.resolve import Resolver
 from gateway.registry.route import Route
 from gateway.registry.table import Change, Table
 from gateway.settings import Settings
+from services.gateway.tests.conftest import migrate
 
 ROUTES = "/api/v1/routes"
 NAME = {"tenant": "acme", "service": "shop", "env": "prod", "version": "v1"}
@@ -109,7 +109,7 @@ def _bounded() -> Iterator[None]:
 def shared_url(postgres_server: PostgresServer) -> str:
     """A database with the schema, for all tests of this process."""
     url = postgres_server.create_database("gateway_api")
-    migrations.upgrade("gateway", DatabaseSettings(**parse_database_url(url)))
+    migrate(url)
     return url
 
 

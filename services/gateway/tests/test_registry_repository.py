@@ -12,7 +12,6 @@ from typing import Any
 import psycopg2
 import pytest
 
-from chassis import migrations
 from chassis.database import Database
 from chassis.errors import PreconditionFailed
 from chassis.metrics import Metrics
@@ -29,11 +28,9 @@ FIELDS: dict[str, Any] = {**SHOP, "url": "http://127.0.0.1:9000", "active": True
 
 
 @pytest.fixture(scope="session")
-def database_template(postgres_server: PostgresServer) -> str:
-    """A database with the schema and nothing in it; `database_url` is a copy of it."""
-    url = postgres_server.create_database("gateway_template")
-    migrations.upgrade("gateway", DatabaseSettings(**parse_database_url(url)))
-    return "gateway_template"
+def database_template(registry_template: str) -> str:
+    """`database_url` is a copy of it."""
+    return registry_template
 
 
 @pytest.fixture
