@@ -190,5 +190,5 @@ def test_it_starts_with_every_store_down(
     refused = second.ask("POST", ROUTES, JSON, json.dumps({**HOUSE, "version": "v9", "url": old.url}).encode())
     assert (refused.status, refused.get("retry-after")) == (503, "1")
     private_postgres.start()
-    wait_until(lambda: second.ask("GET", f"{ROUTES}?version=v9").status == 200, timeout_s=10)
-    assert second.ask("GET", f"{ROUTES}?version=v9").json()["total"] == 0
+    # Each worker finds its database again in its own time, so one 200 is not yet an answer from both.
+    wait_until(lambda: second.ask("GET", f"{ROUTES}?version=v9").json().get("total") == 0, timeout_s=10)
