@@ -27,11 +27,20 @@ bench: setup  ## Measure it beside its peers, with wrk (a quarter of an hour)
 
 .PHONY: test
 test: setup  ## Test against a real PostgreSQL and Valkey; ARGS="-k ready" for some
-	@$(PY) -m pytest -n $$(($$($(PY) -c 'import os; print(os.cpu_count() or 1)') * 2)) --dist worksteal -m "not slow" $(ARGS)
+	@$(PY) -m pytest -n $$(($$($(PY) -c 'import os; print(os.cpu_count() or 1)') * 2)) --dist worksteal \
+		-m "not slow and not rules and not containers" $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup  ## Run the tests that take long: end to end, fuzzing, memory, packaging
 	@$(PY) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+
+.PHONY: rules
+rules: setup  ## Check and test alerts, recording rules, log pipelines and dashboards
+	@$(PY) -m pytest -n 2 --dist worksteal -m rules tests/observability $(ARGS)
+
+.PHONY: test-containers
+test-containers: setup  ## Build the images, bring the storefront up with Docker and test it
+	@$(PY) -m pytest -m containers tests/containers $(ARGS)
 
 .PHONY: lint
 lint: style typecheck imports lock-check text  ## Check style, types, imports between packages, pins and text
