@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -98,19 +99,18 @@ def test_ten_megabytes_are_413(service: GunicornProcess) -> None:
             assert response.headers["Content-Type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        *(f"{USERS}/{part}" for part in ("%ff", "%00", "..%2f..%2fetc", "1;DROP", "/1", "")),
-        *(f"{USERS}?{query}" for query in ("page=%ff", "%ff=1", "page=1&page=1", "username=%ed%a0%80", "email=%00")),
-        *(f"{USERS}?{query}" for query in ("page=-1", "page[]=1", "&".join(f"a{n}=1" for n in range(200)))),
-        "//",
-        "/%c0%af",
-    ],
-)  # fmt: skip
-def test_bad_addresses_are_4xx(service: GunicornProcess, target: str) -> None:
+BAD_ADDRESSES = (
+    *(f"{USERS}/{part}" for part in ("%ff", "%00", "..%2f..%2fetc", "1;DROP", "/1", "")),
+    *(f"{USERS}?{query}" for query in ("page=%ff", "%ff=1", "page=1&page=1", "username=%ed%a0%80", "email=%00")),
+    *(f"{USERS}?{query}" for query in ("page=-1", "page[]=1", "&".join(f"a{n}=1" for n in range(200)))),
+    "//",
+    "/%c0%af",
+)
+
+
+def test_bad_addresses_are_4xx(service: GunicornProcess) -> None:
     """Invalid UTF-8, NUL, tricks with slashes, duplicate and countless parameters."""
-    for method in ("GET", "HEAD", "DELETE", "PUT"):
+    for target, method in itertools.product(BAD_ADDRESSES, ("GET", "HEAD", "DELETE", "PUT")):
         with closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=10)) as connection:
             connection.request(method, target)
             response = connection.getresponse()
