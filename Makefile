@@ -10,8 +10,8 @@ ARGS ?=
 
 BIN := .venv/bin
 PY := $(BIN)/python
-SERVICES := catalogue user gateway
-PYPROJECTS := chassis/pyproject.toml $(SERVICES:%=services/%/pyproject.toml) stack/pyproject.toml
+SERVICES := catalogue user gateway links
+PYPROJECTS := chassis/pyproject.toml functions/redirect/pyproject.toml $(SERVICES:%=services/%/pyproject.toml) stack/pyproject.toml
 
 ##@ Use
 
@@ -78,7 +78,7 @@ docs: setup  ## Write what the READMEs and .env.example take from the code and f
 
 # dev.txt first; the services take its versions, so that what is tested is what is shipped.
 COMPILE = sh scripts/uv.sh pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --no-emit-package storefront-chassis \
+	--no-emit-index-url --no-emit-find-links --no-emit-package storefront-chassis --no-emit-package storefront-links-lookup \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 .PHONY: lock
 lock: setup  ## Compile the pins in requirements/; UPGRADE=1 takes the newest versions
@@ -87,6 +87,7 @@ lock: setup  ## Compile the pins in requirements/; UPGRADE=1 takes the newest ve
 	@for service in $(SERVICES); do \
 		$(COMPILE) services/$$service/pyproject.toml -c requirements/dev.txt -o requirements/$$service.txt || exit; \
 	done
+	@$(COMPILE) functions/redirect/pyproject.toml --extra function -c requirements/dev.txt -o functions/redirect/requirements.txt
 
 ##@ House
 

@@ -20,7 +20,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}\b")
-SERVICES = ("catalogue", "user", "gateway")
+SERVICES = ("catalogue", "user", "gateway", "links")
+FUNCTION = "functions/redirect/requirements"
+"""The pins of the redirect function lie beside it, where its platform looks for them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Package:
 def packages(root: Path) -> dict[str, Package]:
     """The packages of the tree under `root`, by name."""
     found = {}
-    for path in [root / "chassis", *sorted((root / "services").iterdir()), root / "stack"]:
+    folders = [*sorted((root / "functions").iterdir()), *sorted((root / "services").iterdir())]
+    for path in [root / "chassis", *folders, root / "stack"]:
         if (path / "pyproject.toml").is_file():
             project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
             found[project["name"]] = Package(project["dependencies"], project.get("optional-dependencies", {}))
@@ -138,10 +141,11 @@ def check(root: Path) -> Iterator[str]:
         "uv": _lines(requirements / "uv.in"),
         "dev": _lines(requirements / "dev.in") + everything,
         **{service: [f"storefront-{service}"] for service in SERVICES},
+        FUNCTION: ["storefront-links-lookup[function]"],
     }
     dev, _ = read_pins(requirements / "dev.txt")
     for stem, roots in wanted.items():
-        file = f"requirements/{stem}.txt"
+        file = f"{stem}.txt" if stem == FUNCTION else f"requirements/{stem}.txt"
         pins, errors = read_pins(root / file)
         closure = Closure(pins, local)
         closure.follow(roots, f"{stem}.in" if stem in ("uv", "dev") else "the tree")
@@ -151,7 +155,7 @@ def check(root: Path) -> Iterator[str]:
             for name, pin in pins.items()
             if pin.applies and name not in closure.reached
         ]
-        if stem in SERVICES:
+        if stem in (*SERVICES, FUNCTION):
             errors += [
                 f"{name}=={pin.version} is not what is tested: dev.txt has another or none"
                 for name, pin in pins.items()

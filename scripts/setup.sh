@@ -20,7 +20,7 @@ fail() {
 }
 
 projects() {
-    for project in chassis services/* stack; do
+    for project in chassis functions/* services/* stack; do
         [ ! -f "$project/pyproject.toml" ] || echo "$project"
     done
 }

@@ -13,13 +13,14 @@ from pathlib import Path
 from chassis.settings import ServiceSettings, Variable, variables
 
 ROOT = Path(__file__).resolve().parent.parent
-SERVICES = ("catalogue", "user", "gateway")
+SERVICES = ("catalogue", "user", "gateway", "links")
 BEGIN, END = "<!-- variables: made by `make docs` -->", "<!-- end of variables -->"
 
 RUN = (
     ("GATEWAY_PORT", "8000", "port of the gateway"),
     ("CATALOGUE_PORT", "5000", "port of the catalogue"),
     ("USER_PORT", "5001", "port of the user service"),
+    ("LINKS_PORT", "5002", "port of the links service"),
     ("CONFIG_DIR", "", "directory with config.json, *-config/*.properties and secrets/; empty: none is read"),
 )
 """Read by `make run` or before any settings, so no settings class knows them."""

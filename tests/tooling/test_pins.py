@@ -16,11 +16,13 @@ Check = Callable[[], subprocess.CompletedProcess[str]]
 def tree(tmp_path: Path, root: Path) -> Path:
     """A copy of the pins and of every pyproject.toml."""
     shutil.copytree(root / "requirements", tmp_path / "requirements")
-    for project in [root / "chassis", root / "stack", *(root / "services").iterdir()]:
+    for project in [root / "chassis", root / "stack", *(root / "functions").iterdir(), *(root / "services").iterdir()]:
         if (project / "pyproject.toml").is_file():
             copy = tmp_path / project.relative_to(root)
             copy.mkdir(parents=True)
             shutil.copy(project / "pyproject.toml", copy)
+            if (project / "requirements.txt").is_file():
+                shutil.copy(project / "requirements.txt", copy)
     return tmp_path
 
 

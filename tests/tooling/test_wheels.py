@@ -28,10 +28,11 @@ def build(project: Path, into: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("service", ["catalogue", "user", "gateway"])
+@pytest.mark.parametrize("service", ["catalogue", "user", "gateway", "links"])
 def test_a_service_runs_from_its_wheels_and_pins(tmp_path: Path, checkout: Path, root: Path, service: str) -> None:
     """The pins of a service are enough to import all of it, and its wheel has every file of the package."""
-    wheels = [build(checkout / path, tmp_path / path) for path in ("chassis", f"services/{service}")]
+    local = ("chassis", f"services/{service}", *(["functions/redirect"] if service == "links" else []))
+    wheels = [build(checkout / path, tmp_path / path) for path in local]
     environment = tmp_path / "venv"
     python = environment / "bin" / "python"
     uv = ["sh", str(root / "scripts/uv.sh")]

@@ -154,6 +154,14 @@ class Database:
         """
         return self._attempt(lambda: self._run(sql, parameters), retry_when_sent=False)
 
+    def fetch_dicts(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+        """As `fetch`; the rows by the names of their columns."""
+        return self._attempt(lambda: self._run_dicts(sql, parameters), retry_when_sent=True)
+
+    def execute_dicts(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+        """As `execute`; the rows by the names of their columns."""
+        return self._attempt(lambda: self._run_dicts(sql, parameters), retry_when_sent=False)
+
     def transact(self, work: Callable[[Any], T]) -> T:
         """Run `work(cursor)` between BEGIN and COMMIT, rolled back when it raises. Tried again as `execute` is."""
 
@@ -174,13 +182,24 @@ class Database:
         return self._attempt(attempt, retry_when_sent=False)
 
     def _run(self, sql: str, parameters: Any) -> list[tuple[Any, ...]]:
+        with self._executed(sql, parameters) as cursor:
+            return cursor.fetchall() if cursor.description else []
+
+    def _run_dicts(self, sql: str, parameters: Any) -> list[dict[str, Any]]:
+        with self._executed(sql, parameters) as cursor:
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] if names else []
+
+    @contextmanager
+    def _executed(self, sql: str, parameters: Any) -> Iterator[Any]:
+        """A cursor that has run the statement."""
         with self._checkout() as (connection, deadline_s), connection.cursor() as cursor:
             limit_ms = _statement_limit_ms(deadline_s)
             if limit_ms < self._statement_limit_ms:  # else the connection's own limit, set once, is close enough
                 sql = f"SET LOCAL statement_timeout = {limit_ms}; {sql}"
             cursor.execute(sql, parameters or None)
             self._queries.inc()
-            return cursor.fetchall() if cursor.description else []
+            yield cursor
 
     # --- connections ---
 

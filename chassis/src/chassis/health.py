@@ -82,9 +82,13 @@ class Health:
     Args:
         service, version: what `/health` reports.
         features: names of what is switched on, for `/health`.
+        stores: names of checks whose state `/health` reports in fields of those names.
     """
 
-    def __init__(self, *, service: str, version: str, features: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, service: str, version: str, features: Sequence[str] = (), stores: Sequence[str] = ("database",)
+    ) -> None:
+        self._stores = tuple(stores)
         self._service = service
         self._version = version
         self._features = list(features)
@@ -113,13 +117,13 @@ class Health:
         results = [(check, check.result()) for check in self._checks]
         failed = any(check.required and result.status == "unhealthy" for check, result in results)
         degraded = any(result.status != "healthy" for _, result in results)
-        database = next((result.status for check, result in results if check.name == "database"), None)
+        states = {check.name: _CONNECTED.get(result.status, "connected") for check, result in results}
         body: dict[str, Any] = {
             "status": "unhealthy" if failed else "degraded" if degraded else "healthy",
             "service": self._service,
             "version": self._version,
             "features": self._features,
-            "database": "not_configured" if database is None else _CONNECTED.get(database, "connected"),
+            **{store: states.get(store, "not_configured") for store in self._stores},
         }
         if error := next((result.error for _, result in results if result.error), None):
             body["error"] = error

@@ -82,6 +82,9 @@ class HealthBody(BaseModel):
     version: str
     features: list[str]
     database: Literal["connected", "disconnected", "not_configured"]
+    gcs: Literal["connected", "disconnected", "not_configured"] | None = Field(
+        None, description="of a service that keeps files in Google Cloud Storage"
+    )
     error: str | None = Field(None, description="the class name of what is wrong, if anything is")
 
 

@@ -23,13 +23,20 @@ class Chassis:
     lifecycle: Lifecycle
 
 
-def mount(app: Flask, settings: ServiceSettings, *, service: str, features: Sequence[str] = ()) -> Chassis:
+def mount(
+    app: Flask,
+    settings: ServiceSettings,
+    *,
+    service: str,
+    features: Sequence[str] = (),
+    stores: Sequence[str] = ("database",),
+) -> Chassis:
     """Give `app` its metrics, errors, ids, deadlines, health and CORS. Logging is the process's, not the app's."""
     app.debug = settings.flask_env == "development"
     life = Lifecycle()
     app.extensions["lifecycle"] = life
     metrics = Metrics(service=service, version=settings.app_version, commit=settings.commit)
-    checks = Health(service=service, version=settings.app_version, features=features)
+    checks = Health(service=service, version=settings.app_version, features=features, stores=stores)
     app.extensions["health"] = checks
     errors.init_app(app, metrics=metrics)
     cors.init_app(app, origins=settings.cors_origins)

@@ -1,0 +1,113 @@
+"""What the API takes and gives, as pydantic models; the OpenAPI document is made of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+
+from chassis.http import Strict
+from links import codes, destinations
+
+DEFAULT_PER_PAGE = 50
+MAX_PER_PAGE = 100
+MAX_ID = 2**63 - 1
+
+Destination = Annotated[
+    str,
+    AfterValidator(destinations.normalize),
+    WithJsonSchema(
+        {"type": "string", "format": "uri", "maxLength": destinations.MAX_CHARS, "examples": ["https://example.com/a"]}
+    ),
+]
+OwnCode = Annotated[
+    str,
+    AfterValidator(codes.check),
+    WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z0-9_-]{3,32}$", "examples": ["spring-sale"]}),
+]
+
+
+def _in_future(value: datetime) -> datetime:
+    if value <= datetime.now(UTC):
+        raise ValueError("must be in the future")
+    return value
+
+
+Expiry = Annotated[AwareDatetime, AfterValidator(_in_future)]
+
+
+def _absent() -> Any:
+    """The value of an optional field that was not sent; a plain None in the schema would say that null may be sent."""
+    return None
+
+
+class NewLink(Strict):
+    """The body of POST."""
+
+    url: Destination = Field(description="where it leads: http or https, without credentials")
+    code: OwnCode | None = Field(None, description="a code of one's own; without it one is made up")
+    expires_at: Expiry | None = Field(None, description="when it stops working, with UTC offset; null: never")
+
+
+class LinkChanges(Strict):
+    """The body of PATCH: what is to change, at least one field."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    disabled: bool = Field(default_factory=_absent, description="true switches it off, false on again")
+    expires_at: Expiry | None = Field(None, description="null: never")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> LinkChanges:
+        if not self.model_fields_set:
+            raise ValueError("must have at least one field")
+        return self
+
+
+class LinkBody(BaseModel):
+    """A short link."""
+
+    code: str
+    url: str = Field(description="where it leads, as browsers will see it: hosts in other scripts as `xn--…`")
+    short_url: str
+    qr_url: str = Field(description="the QR code of `short_url` as SVG; with `.png` at its end, as PNG")
+    clicks: int = Field(description="how often it was followed")
+    created_at: datetime = Field(description="ISO 8601 with UTC offset")
+    expires_at: datetime | None = Field(description="ISO 8601 with UTC offset")
+    disabled: bool
+
+
+def _digits(value: object) -> object:
+    """Only plain digits are a number here; pydantic alone would also take ` 1_000 `, `+1` and `1.0`."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise ValueError("must be a whole number written in digits")
+    return value[:30] if isinstance(value, str) else value
+
+
+Number = Annotated[int, BeforeValidator(_digits)]
+
+
+class ListParameters(Strict):
+    """The query of `GET /api/v1/links`."""
+
+    per_page: Number = Field(
+        DEFAULT_PER_PAGE, ge=1, description=f"links on a page; more than {MAX_PER_PAGE} means {MAX_PER_PAGE}"
+    )
+    before: Number = Field(MAX_ID, ge=1, le=MAX_ID, description="only older links: follow `next` in `Link`")
+
+
+class LinkPage(BaseModel):
+    """One's links, the newest first."""
+
+    links: list[LinkBody]
+    per_page: int
