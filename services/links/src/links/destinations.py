@@ -66,11 +66,22 @@ def _check_host(host: str, authority: str) -> None:
         return
     name = host.removesuffix(".")
     labels = name.split(".")
-    if not all(map(_LABEL.fullmatch, labels)) or len(name) > 253:
+    if not all(map(_LABEL.fullmatch, labels)) or not all(map(_is_readable, labels)) or len(name) > 253:
         raise ValueError("must have a host name that can exist")
     written = authority.partition(":")[0].lower()
     if _is_ipv4(host) and written != host:
         raise ValueError("must have an address written the usual way, as in 192.0.2.1")
+
+
+def _is_readable(label: str) -> bool:
+    """Whether a label in punycode stands for something that can be shown."""
+    if not label.startswith("xn--"):
+        return True
+    try:
+        text = label[4:].encode("ascii").decode("punycode")
+    except UnicodeError:
+        return False
+    return not text.isascii() and text.isprintable()
 
 
 def _is_ipv4(host: str) -> bool:
