@@ -90,12 +90,13 @@ def test_status_is_asked_once_a_second_at_most(start_gateway: StartGateway, back
     assert len(backend.seen_at("/health/live")) - before <= 2 * (1 + 1)
 
 
-def test_the_index_of_documents_links_both_services(gateway: Gateway) -> None:
+def test_the_index_of_documents_links_every_service(gateway: Gateway) -> None:
     """`/docs` leads to each service's pages, below the gateway."""
     page = gateway.ask("GET", "/docs").body.decode()
     for link in ("catalogue/docs", "catalogue/openapi.json", "user/docs", "user/openapi.json"):
         assert f'href="{link}"' in page
         assert gateway.ask("GET", f"/{link}").status == 200
+    assert 'href="links/docs"' in page
 
 
 @pytest.mark.parametrize("target", ["/metrics", "/status"])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from chassis import context
 from chassis.errors import CONTENT_TYPE, NotFound, Problem, Unavailable, problem_bytes
 from chassis.logging import Batch, batch_requests
-from gateway.edge.access import required, required_of_registry
+from gateway.edge import callers
+from gateway.edge.access import Forbidden, Unauthorized, required, required_of_registry
 from gateway.edge.body import Body, Receive, Send
 from gateway.edge.fetched import CLOSE, SERVER, Truncated
 from gateway.edge.headers import Header
@@ -166,8 +167,11 @@ class Edge:
             self._observer.error(type(error).__name__)
             return await self._refuse(request, Problem("Something went wrong on our side"), send)
 
-    async def _admit(self, request: Request, needed: str | None) -> ApiKey | None:
+    async def _admit(self, request: Request, needed: str | None, *, in_form: str | None = None) -> ApiKey | None:
         """Let a request through to what needs the scope `needed` (None: nothing).
+
+        Args:
+            in_form: the key that came in a form; one in a header counts before it.
 
         Effects: sets `request.said`, what the answer says of its rate limit.
 
@@ -175,7 +179,7 @@ class Edge:
             Problem: 400, 401, 403 or 429.
         """
         access, limiter, client, endpoint = self._access, self._limiter, request.client, request.endpoint
-        text = access.text_of(request)
+        text = access.text_of(request) or in_form
         key = access.find(request, text) if text is not None else None
         if text is not None and key is None:
             access.count_unknown()
@@ -190,7 +194,7 @@ class Edge:
         request.endpoint = place.name
         needed = required(place.tenant, place.service, place.path, request.method)
         request.personal = needed is not None
-        await self._admit(request, needed)
+        await self._admit_to(place, request, needed)
         target = self._router.target(request, place)
         if self._in_flight >= self.settings.max_in_flight:
             raise Unavailable("The gateway is busy")
@@ -211,6 +215,25 @@ class Edge:
             self._in_flight -= 1
             if target.chosen is not None:
                 self._observer.routed(target.chosen, status, cached=request.cached)
+
+    async def _admit_to(self, place: Place, request: Request, needed: str | None) -> None:
+        """Let a request through to a service.
+
+        Effects: sets `request.said` and `request.caller`.
+
+        Raises:
+            Problem: 400, 401, 403 or 429.
+        """
+        if not callers.is_form(place, request):
+            key = await self._admit(request, needed)
+            if callers.is_told(place):
+                request.caller = callers.lines(key)
+            return
+        in_form = await callers.take_key(request)
+        try:
+            request.caller = callers.lines(await self._admit(request, needed, in_form=in_form))
+        except (Unauthorized, Forbidden) as problem:
+            request.caller = callers.refused(problem.status)
 
     async def _register(self, request: Request, send: Send) -> int:
         """Answer with the registry: from memory if that is all it takes, else by its Flask application."""

@@ -97,6 +97,7 @@ body { font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 40rem
 <li><a href="gateway/docs">Gateway</a>: routes, health, status (<a href="gateway/openapi.json">OpenAPI</a>)</li>
 <li><a href="catalogue/docs">Catalogue</a>: products and search (<a href="catalogue/openapi.json">OpenAPI</a>)</li>
 <li><a href="user/docs">Users</a>: accounts and lists (<a href="user/openapi.json">OpenAPI</a>)</li>
+<li><a href="links/docs">Links</a>: short links and QR codes (<a href="links/openapi.json">OpenAPI</a>)</li>
 </ul>
 </body>
 </html>

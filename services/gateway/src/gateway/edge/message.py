@@ -46,6 +46,7 @@ def message(
     headers, context, body = request.headers, request.context, request.body
     if b"authorization" in headers and not request.strip_authorization:
         parts += (b"Authorization: ", headers[b"authorization"], b"\r\n")
+    parts.append(request.caller)
     parts.append(peers.forwarding_lines(request.peer, request.host, request.scheme, headers))
     if body is None:
         if b"content-length" in headers:

@@ -25,6 +25,7 @@ class Request:
         origin: (host, scheme) that the client meant, whatever trusted proxies there are in front.
         cached: whether the cache answered, and no service was asked for it.
         own: whether it is for an endpoint of the gateway itself.
+        caller: the lines that tell the service whom the request is from (`edge.callers`).
         personal: whether it took a key, so that its answer is nobody else's.
         said: what its answer says of the rate limit.
     """
@@ -32,6 +33,7 @@ class Request:
     __slots__ = (
         "body",
         "cached",
+        "caller",
         "client",
         "context",
         "endpoint",
@@ -71,6 +73,7 @@ class Request:
         self.body: Body | None = None  # set once it is known to have one
         self.strip_authorization = False  # whether Authorization holds a key of ours, which is no service's business
         self.cached = False
+        self.caller = b""
         self.own = False
         self.personal = False
         self.said: tuple[Header, ...] = ()

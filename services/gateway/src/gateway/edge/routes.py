@@ -51,6 +51,11 @@ PREFIXES = (
     Prefix("docs", "/user/docs", "user", strip="/user"),
     Prefix("openapi", "/user/openapi.json", "user", subtree=False, strip="/user"),
     Prefix("users", "/user/api/v1/users", "user", strip="/user"),
+    Prefix("docs", "/links/docs", "links", strip="/links"),
+    Prefix("openapi", "/links/openapi.json", "links", subtree=False, strip="/links"),
+    Prefix("links", "/links/api/v1/links", "links", strip="/links"),
+    Prefix("redirect", "/links/s", "links", strip="/links"),
+    Prefix("qr", "/links/qr", "links", strip="/links"),
 )
 """CONTRACT section 5, and each service's API documents."""
 
