@@ -47,9 +47,9 @@ def main():
 
 @pytest.fixture
 def stand_ins(tmp_path: Path) -> Path:
-    """A directory for PYTHONPATH in which gateway, catalogue and user answer every request with their environment."""
+    """A directory for PYTHONPATH in which the services answer every request with their environment."""
     directory = tmp_path / "stand-ins"
-    for service, module in (("gateway", "asgi"), ("catalogue", "wsgi"), ("user", "wsgi")):
+    for service, module in (("gateway", "asgi"), ("catalogue", "wsgi"), ("user", "wsgi"), ("links", "wsgi")):
         package = directory / service
         package.mkdir(parents=True)
         (package / "__init__.py").touch()
@@ -74,7 +74,7 @@ def environment(free_ports: dict[str, str]) -> dict[str, str]:
 @pytest.fixture
 def free_ports() -> dict[str, str]:
     """The port variables, each with a port on which nothing listens."""
-    return {f"{service}_PORT": str(free_port()) for service in ("GATEWAY", "CATALOGUE", "USER")}
+    return {f"{service}_PORT": str(free_port()) for service in ("GATEWAY", "CATALOGUE", "USER", "LINKS")}
 
 
 class Run:

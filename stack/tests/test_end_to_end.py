@@ -49,12 +49,12 @@ def test_make_run(start_run: StartRun, tmp_path: Path) -> None:
     signed_up = _answer(ada)
     assert signed_up["username"].startswith("ada-")
 
-    for path in ("/", "/docs", "/catalogue/docs", "/user/docs", "/api/service-status", "/status"):
+    for path in ("/", "/docs", "/catalogue/docs", "/user/docs", "/links/docs", "/links", "/api/service-status", "/status"):
         with urllib.request.urlopen(f"{run.url}{path}") as answer:
             assert answer.status == 200
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{run.url}/api/v1/users")
-    assert {route["service"] for route in run.get("/api/v1/routes")["routes"]} >= {"catalogue", "user"}
+    assert {route["service"] for route in run.get("/api/v1/routes")["routes"]} >= {"catalogue", "user", "links"}
 
     second = start_run()
     assert second.process.wait(20) == 1

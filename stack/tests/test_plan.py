@@ -13,9 +13,9 @@ def _plan(**environment: str) -> Plan:
 
 
 def test_the_ports_of_the_contract() -> None:
-    """Without variables the gateway is on 8000, the catalogue on 5000, users on 5001; `X_PORT` moves X."""
-    assert _plan().ports == {"gateway": 8000, "catalogue": 5000, "user": 5001}
-    assert _plan(GATEWAY_PORT="9000", USER_PORT="").ports == {"gateway": 9000, "catalogue": 5000, "user": 5001}
+    """Without variables the gateway is on 8000, the catalogue on 5000, users on 5001, links on 5002; `X_PORT` moves X."""
+    assert _plan().ports == {"gateway": 8000, "catalogue": 5000, "user": 5001, "links": 5002}
+    assert _plan(GATEWAY_PORT="9000", USER_PORT="").ports == {"gateway": 9000, "catalogue": 5000, "user": 5001, "links": 5002}
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "\uff15\uff10"])
@@ -62,8 +62,17 @@ def test_the_gateway_knows_the_services() -> None:
     found = environment_of("gateway", _plan(USER_PORT="7"), {}, admin_key=Path("/key"))
     assert found["CATALOGUE_URL"] == "http://127.0.0.1:5000"
     assert found["USER_URL"] == "http://127.0.0.1:7"
+    assert found["LINKS_URL"] == "http://127.0.0.1:5002"
     assert found["GATEWAY_ADMIN_KEY_FILE"] == "/key"
     assert found["GATEWAY_STATE_DIR"] == "/somewhere/.run/gateway"
+
+
+def test_links_know_where_shoppers_go() -> None:
+    """Short links begin with the gateway's address, unless the user has a better one."""
+    found = environment_of("links", _plan(GATEWAY_PORT="9"), {}, admin_key=Path("/key"))
+    assert (found["PUBLIC_URL"], found["QR_DIR"]) == ("http://127.0.0.1:9", "/somewhere/.run/qr")
+    named = _plan(PUBLIC_URL="https://shop.example")
+    assert environment_of("links", named, {}, admin_key=Path("/key"))["PUBLIC_URL"] == "https://shop.example"
 
 
 def test_where_routes_may_lead() -> None:

@@ -45,6 +45,7 @@ SERVICES = (
     Service("gateway", 8000, "green", application="asgi:app"),
     Service("catalogue", 5000, "cyan"),
     Service("user", 5001, "magenta"),
+    Service("links", 5002, "blue"),
 )
 
 
@@ -72,6 +73,7 @@ TOOLS = (
     Tool("gateway", database="gateway"),
     Tool("catalogue", database="catalogue", table="products", fill=("import",)),
     Tool("user", database="users", table="users", fill=("seed", "--count", "1000")),
+    Tool("links", database="links"),
 )
 
 
@@ -94,7 +96,7 @@ class Plan:
 
     def needs_schema(self, service: str) -> bool:
         """Whether a service is of no use before its tables are there; the others start beside the tools."""
-        return service in ("gateway", "user") or (service == "catalogue" and self.given("DATA_SOURCE") == "db")
+        return service in ("gateway", "user", "links") or (service == "catalogue" and self.given("DATA_SOURCE") == "db")
 
     def given(self, variable: str) -> str | None:
         """What the user has set, None if nothing or empty."""
@@ -148,9 +150,12 @@ def environment_of(service: str, plan: Plan, stores: Mapping[str, str], *, admin
         fixed |= {
             "CATALOGUE_URL": plan.url_of("catalogue"),
             "USER_URL": plan.url_of("user"),
+            "LINKS_URL": plan.url_of("links"),
             "GATEWAY_ADMIN_KEY_FILE": str(admin_key),
             "GATEWAY_STATE_DIR": str(plan.directory / "gateway"),
         }
         defaults["GATEWAY_ALLOWED_UPSTREAMS"] = ALLOWED_UPSTREAMS
+    if service == "links":
+        defaults |= {"PUBLIC_URL": plan.url, "QR_DIR": str(plan.directory / "qr")}
     set_by_user = {name: value for name, value in plan.environment.items() if value}
     return {**defaults, **set_by_user, **fixed}

@@ -45,6 +45,7 @@ def render(plan: Plan, stores: Stores, *, admin_key: Path, config: Path, seconds
         ("Home page", f"{url}/"),
         ("Products", f"{url}/api/products"),
         ("Users", f"{url}/api/v1/users  (with a key)"),
+        ("Short links", f"{url}/links  (to make one takes a key)"),
         ("Routes", f"{url}/api/v1/routes  (with a key)"),
         ("API documents", f"{url}/docs"),
         ("Status page", f"{url}/status"),

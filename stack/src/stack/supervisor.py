@@ -68,6 +68,7 @@ class Supervisor:
         )
         await self._await("gateway", f"{self._plan.url}/api/products?per_page=1")
         await self._await("gateway", f"{self._plan.url}/api/v1/users?per_page=1", key=admin_key(key))
+        await self._await("gateway", f"{self._plan.url}/links")
 
     async def _start_service(self, service: Service, stores: Stores, key: Path) -> None:
         environment = environment_of(service.name, self._plan, stores.urls_of(service.name), admin_key=key)
