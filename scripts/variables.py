@@ -21,6 +21,7 @@ RUN = (
     ("CATALOGUE_PORT", "5000", "port of the catalogue"),
     ("USER_PORT", "5001", "port of the user service"),
     ("LINKS_PORT", "5002", "port of the links service"),
+    ("REDIRECT_PORT", "", "port of the redirect function; empty: it does not run, and short links do without it"),
     ("CONFIG_DIR", "", "directory with config.json, *-config/*.properties and secrets/; empty: none is read"),
 )
 """Read by `make run` or before any settings, so no settings class knows them."""

@@ -49,7 +49,16 @@ def test_make_run(start_run: StartRun, tmp_path: Path) -> None:
     signed_up = _answer(ada)
     assert signed_up["username"].startswith("ada-")
 
-    for path in ("/", "/docs", "/catalogue/docs", "/user/docs", "/links/docs", "/links", "/api/service-status", "/status"):
+    for path in (
+        "/",
+        "/docs",
+        "/catalogue/docs",
+        "/user/docs",
+        "/links/docs",
+        "/links",
+        "/api/service-status",
+        "/status",
+    ):
         with urllib.request.urlopen(f"{run.url}{path}") as answer:
             assert answer.status == 200
     with pytest.raises(urllib.error.HTTPError, match="401"):

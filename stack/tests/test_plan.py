@@ -15,7 +15,12 @@ def _plan(**environment: str) -> Plan:
 def test_the_ports_of_the_contract() -> None:
     """Without variables the gateway is on 8000, the catalogue on 5000, users on 5001, links on 5002; `X_PORT` moves X."""
     assert _plan().ports == {"gateway": 8000, "catalogue": 5000, "user": 5001, "links": 5002}
-    assert _plan(GATEWAY_PORT="9000", USER_PORT="").ports == {"gateway": 9000, "catalogue": 5000, "user": 5001, "links": 5002}
+    assert _plan(GATEWAY_PORT="9000", USER_PORT="").ports == {
+        "gateway": 9000,
+        "catalogue": 5000,
+        "user": 5001,
+        "links": 5002,
+    }
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "\uff15\uff10"])
@@ -73,6 +78,16 @@ def test_links_know_where_shoppers_go() -> None:
     assert (found["PUBLIC_URL"], found["QR_DIR"]) == ("http://127.0.0.1:9", "/somewhere/.run/qr")
     named = _plan(PUBLIC_URL="https://shop.example")
     assert environment_of("links", named, {}, admin_key=Path("/key"))["PUBLIC_URL"] == "https://shop.example"
+
+
+def test_the_redirect_function_runs_if_it_has_a_port() -> None:
+    """With REDIRECT_PORT it is one of what runs, and the links service sends people there; else there is none."""
+    with_it = _plan(REDIRECT_PORT="8081")
+    assert [service.name for service in with_it.services][-1] == "redirect"
+    found = environment_of("links", with_it, {}, admin_key=Path("/key"))
+    assert (found["USE_CLOUD_FUNCTION_REDIRECT"], found["CLOUD_FUNCTION_URL"]) == ("true", "http://127.0.0.1:8081")
+    assert "redirect" not in _plan().ports
+    assert "CLOUD_FUNCTION_URL" not in environment_of("links", _plan(), {}, admin_key=Path("/key"))
 
 
 def test_where_routes_may_lead() -> None:

@@ -41,12 +41,24 @@ class Service:
         return [sys.executable, "-m", "gunicorn", "-c", f"python:{self.name}.gunicorn_conf", module]
 
 
+@dataclass(frozen=True)
+class Function(Service):
+    """The redirect function under functions-framework. It runs if its port is given."""
+
+    def command(self) -> list[str]:
+        """The command line of the function."""
+        source = Path(__file__).resolve().parents[3] / "functions" / self.name / "main.py"
+        program = Path(sys.executable).with_name("functions-framework")
+        return [str(program), "--source", str(source), "--target", self.name, "--host", HOST]
+
+
 SERVICES = (
     Service("gateway", 8000, "green", application="asgi:app"),
     Service("catalogue", 5000, "cyan"),
     Service("user", 5001, "magenta"),
     Service("links", 5002, "blue"),
 )
+FUNCTION = Function("redirect", 8081, "yellow")
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,11 @@ class Plan:
     environment: Mapping[str, str] = field(repr=False)
 
     @property
+    def services(self) -> tuple[Service, ...]:
+        """What runs."""
+        return (*SERVICES, FUNCTION) if FUNCTION.name in self.ports else SERVICES
+
+    @property
     def url(self) -> str:
         """Where shoppers go."""
         return self.url_of("gateway")
@@ -106,7 +123,7 @@ class Plan:
 def make_plan(directory: Path, environment: Mapping[str, str]) -> Plan:
     """The plan for these variables. Raises StackError for a port that is none, or is given twice."""
     ports: dict[str, int] = {}
-    for service in SERVICES:
+    for service in (*SERVICES, FUNCTION) if environment.get(FUNCTION.port_variable) else SERVICES:
         text = environment.get(service.port_variable) or str(service.default_port)
         port = int(text) if text.isascii() and text.isdecimal() else 0
         if not 0 < port < 65536:
@@ -119,7 +136,7 @@ def make_plan(directory: Path, environment: Mapping[str, str]) -> Plan:
 
 def check_ports(plan: Plan) -> None:
     """Raise StackError that names the first port on which somebody else listens."""
-    for service in SERVICES:
+    for service in plan.services:
         port = plan.ports[service.name]
         if not port_is_free(port, host=HOST):
             raise StackError(
@@ -157,5 +174,7 @@ def environment_of(service: str, plan: Plan, stores: Mapping[str, str], *, admin
         defaults["GATEWAY_ALLOWED_UPSTREAMS"] = ALLOWED_UPSTREAMS
     if service == "links":
         defaults |= {"PUBLIC_URL": plan.url, "QR_DIR": str(plan.directory / "qr")}
+        if FUNCTION.name in plan.ports:
+            fixed |= {"USE_CLOUD_FUNCTION_REDIRECT": "true", "CLOUD_FUNCTION_URL": plan.url_of(FUNCTION.name)}
     set_by_user = {name: value for name, value in plan.environment.items() if value}
     return {**defaults, **set_by_user, **fixed}

@@ -8,7 +8,7 @@ import psycopg2
 from psycopg2 import sql
 
 from chassis.servers import PostgresServer, Server, ServerError, ValkeyServer
-from stack.plan import TOOLS, Plan, StackError
+from stack.plan import FUNCTION, TOOLS, Plan, StackError
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Stores:
 
     def urls_of(self, service: str) -> dict[str, str]:
         """The variables that lead a service to its stores."""
-        database = self.database_urls.get(service)
+        database = self.database_urls.get("links" if service == FUNCTION.name else service)
         return {"REDIS_URL": self.redis_url} | ({"DATABASE_URL": database} if database else {})
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg2
 
 from stack.children import Child, Output, start_child, stop_children
-from stack.plan import SERVICES, TOOLS, Plan, Service, StackError, Tool, environment_of
+from stack.plan import TOOLS, Plan, Service, StackError, Tool, environment_of
 from stack.probe import answers
 from stack.screen import render
 from stack.state import admin_key, admin_key_file, config_directory
@@ -29,7 +29,7 @@ class Supervisor:
         self._services: list[Child] = []
         self._tools: list[Child] = []
         self._stop = asyncio.Event()
-        colours = {service.name: service.colour for service in SERVICES}
+        colours = {service.name: service.colour for service in plan.services}
         colours |= {tool.name: colours[tool.service] for tool in TOOLS}
         self._output = Output(width=max(map(len, colours)), colours=colours)
 
@@ -59,12 +59,15 @@ class Supervisor:
 
     async def _start(self, stores: Stores, key: Path) -> None:
         """Start the services and make their schemas at the same time; return when shoppers are served."""
-        for service in SERVICES:
+        for service in self._plan.services:
             if not self._plan.needs_schema(service.name):
                 await self._start_service(service, stores, key)
         await _all(
             [self._prepare(tool, stores, key) for tool in TOOLS]
-            + [self._await(service.name, f"{self._plan.url_of(service.name)}/health/live") for service in SERVICES]
+            + [
+                self._await(service.name, f"{self._plan.url_of(service.name)}/health/live")
+                for service in self._plan.services
+            ]
         )
         await self._await("gateway", f"{self._plan.url}/api/products?per_page=1")
         await self._await("gateway", f"{self._plan.url}/api/v1/users?per_page=1", key=admin_key(key))
@@ -81,7 +84,7 @@ class Supervisor:
         urls = stores.urls_of(tool.service)
         environment = environment_of(tool.service, self._plan, urls, admin_key=key)
         await self._run_tool(tool, tool.create, environment)
-        for service in SERVICES:
+        for service in self._plan.services:
             if service.name == tool.service and self._plan.needs_schema(service.name):
                 await self._start_service(service, stores, key)
         if tool.table is None:
