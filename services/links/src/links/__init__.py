@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> Flask:
     chassis.lifecycle.on_stop(clicks.close)
     chassis.lifecycle.background("clicks-flush", clicks.settle, interval_s=FLUSH_INTERVAL_S)
     chassis.lifecycle.background("cache-tell", redirects.tell, interval_s=TELL_INTERVAL_S)
-    chassis.lifecycle.background("batches-sweep", links.sweep_batches, interval_s=SWEEP_INTERVAL_S)
+    chassis.lifecycle.background("batches-sweep", clicks.sweep, interval_s=SWEEP_INTERVAL_S)
 
     # Last the document, which describes all of the above.
     openapi.init_app(

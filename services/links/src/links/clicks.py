@@ -89,6 +89,13 @@ class Clicks:
         except (Unavailable, DeadlineExceeded) as error:
             log.warning("Clicks wait to be counted: %s", type(error).__name__)
 
+    def sweep(self) -> None:
+        """Forget the ids of old batches; for a background thread."""
+        try:
+            self._links.sweep_batches()
+        except (Unavailable, DeadlineExceeded):
+            return  # next time
+
     def close(self) -> None:
         """`flush` for the last time. What the database does not take now is lost if it is in memory, and said to be."""
         try:

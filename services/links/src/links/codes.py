@@ -13,8 +13,8 @@ _ALPHABET = string.ascii_letters + string.digits
 RESERVED = frozenset(
     {
         "about", "account", "admin", "api", "assets", "auth", "callback", "config", "contact", "dashboard", "docs",
-        "favicon", "health", "help", "home", "index", "links", "live", "login", "logout", "me", "metrics", "new",
-        "null", "openapi", "password", "privacy", "qr", "ready", "register", "robots", "root", "security", "settings",
+        "favicon", "health", "help", "home", "index", "links", "login", "logout", "me", "metrics", "new",
+        "null", "openapi", "password", "privacy", "qr", "register", "robots", "root", "security", "settings",
         "sign-in", "sign-up", "signin", "signup", "sitemap", "static", "status", "storefront", "support", "system",
         "terms", "undefined", "user", "users", "well-known", "www",
     }

@@ -103,7 +103,8 @@ class Page:
             "page.html", sent=sent, errors=errors or {}, message=message, lives_days=LIVES_DAYS, url=url,
             short_url=self._addresses.short_url(made) if made else "", code=made,
         )  # fmt: skip
-        return Response(html, status, headers={**_HEADERS, **(more or {})}, content_type=HTML)
+        challenge = {"WWW-Authenticate": 'Bearer realm="storefront"'} if status == 401 else {}
+        return Response(html, status, headers={**_HEADERS, **challenge, **(more or {})}, content_type=HTML)
 
 
 def _new_link(sent: Mapping[str, str]) -> NewLink:
