@@ -70,7 +70,7 @@ def test_what_was_stored_and_not_thrown_away_is_counted_once(database_url: str, 
     dead, alive = Clicks(cache, table), Clicks(cache, table)
     for code in ("one", "one", "two", "nothere"):
         dead.add(code)
-    batch = dead._set_aside()
+    batch = dead._set_aside("an-id")
     assert batch is not None
     table.count(batch)
     alive.add("two")

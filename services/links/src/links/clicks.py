@@ -76,9 +76,13 @@ class Clicks:
                 self._links.count(batch)
                 self._tally.done(batch)
             try:
-                while (batch := self._set_aside()) is not None:
+                new = uuid.uuid4().hex
+                while (batch := self._set_aside(new)) is not None:
                     self._links.count(batch)
                     self._throw_away(batch)
+                    if batch.id == new and len(batch.clicks) < _MOST:
+                        break  # that was all that there was, and clicks come all the time
+                    new = uuid.uuid4().hex
             except CacheUnavailable:
                 return  # what was set aside stays there for the next turn
 
@@ -103,8 +107,8 @@ class Clicks:
         except (Unavailable, DeadlineExceeded) as error:
             log.error("Clicks counted in memory are lost: %s", type(error).__name__)  # noqa: TRY400 - see its cause
 
-    def _set_aside(self) -> Batch | None:
-        new = uuid.uuid4().hex
+    def _set_aside(self, new: str) -> Batch | None:
+        """What somebody has set aside and not thrown away, or else what there is, under the id `new`."""
         found = self._cache.exchange(lambda _: ("EVAL", _SET_ASIDE, 2, KEY, _ASIDE, new, _MOST))
         if not found:
             return None
