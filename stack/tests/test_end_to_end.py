@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zxingcpp
+from PIL import Image
 
 from chassis.children import port_is_free, signal_group, spawn
 from chassis.testing import free_port, require, wait_until
@@ -137,6 +139,22 @@ def test_the_readmes_requests(start_run: StartRun, environment: dict[str, str]) 
         assert '{"url":"https://payments.example.com/v2",' in shell.run(registry)
         assert re.search(r"^sf_\S{43}.*^NAME .*^shop +users:read +600/min ", shell.run(keys), re.MULTILINE | re.DOTALL)
         assert "sf_" in shell.run(next(line for line in run.output.splitlines() if " keys create " in line))
+    assert run.end() == 0
+
+
+def test_the_readmes_short_link(start_run: StartRun, environment: dict[str, str]) -> None:
+    """It is made, its QR code is that of the link, it leads where it should, and the click is counted."""
+    require("curl")
+    run = start_run().wait_ready()
+    make, follow = _blocks("A short link", run)
+    with shell_of(run, environment) as shell:
+        assert f'"short_url":"{run.url}/s/hello"' in shell.run(make)
+        (code,) = zxingcpp.read_barcodes(Image.open(run.directory / "hello.png"))
+        assert code.text == f"{run.url}/s/hello"
+        followed = shell.run(follow)
+    assert followed.startswith("HTTP/1.1 302")
+    assert "location: https://example.com/a/long/way" in followed.lower()
+    assert '"clicks":1,' in followed
     assert run.end() == 0
 
 
