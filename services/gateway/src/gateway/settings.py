@@ -182,7 +182,7 @@ class Settings(DatabaseServiceSettings):
     )
     cache: CacheSettings = Field(default_factory=CacheSettings)
     rate_limits: RateLimits = Field(
-        ("address=6000/min", "key=60000/min"),
+        ("address=6000/min", "key=60000/min", "key@links=600/min", "key@links_page=60/min"),
         description="requests allowed: <address or key>[@<route>]=<count>/<sec, min, hour or day>, comma separated; "
         "the rule with the route counts first; off: none",
     )
