@@ -31,6 +31,14 @@ def answer_body(server: RunningServer, path: str, *, headers: Mapping[str, str] 
     return body
 
 
+def require_redirect(server: RunningServer, path: str, url: str) -> None:
+    """Raises BenchError unless `GET path` leads to `url`, also the second time, when a cache knows it."""
+    for _ in range(2):
+        answer = http_get(server.url + path)
+        if (answer.status, answer.headers.get("Location")) != (302, url):
+            raise BenchError(f"{server.launch.name}: GET {path} answered {answer.status} and leads nowhere it should")
+
+
 def require_cache_state(
     server: RunningServer, path: str, wanted: str, *, name: str = "X-Cache", headers: Mapping[str, str] | None = None
 ) -> None:
@@ -42,7 +50,9 @@ def require_cache_state(
         raise BenchError(f"{server.launch.name}: GET {path} has {name} {seen}, wanted {wanted}")
 
 
-def require_observed(server: RunningServer, path: str, *, headers: Mapping[str, str] | None = None) -> None:
+def require_observed(
+    server: RunningServer, path: str, *, headers: Mapping[str, str] | None = None, status: int = 200
+) -> None:
     """Raises BenchError unless ids are taken and answered, every request is a JSON line in the log, and counted."""
     name = server.launch.name
     before = requests_counted(server)
@@ -57,7 +67,7 @@ def require_observed(server: RunningServer, path: str, *, headers: Mapping[str, 
     def logged() -> bool:
         lines = [line for line in _json_lines(server) if line.get("request_id") in ids and "duration_ms" in line]
         return sorted(line["request_id"] for line in lines) == sorted(ids) and all(
-            (line["method"], line["path"], line["status"]) == ("GET", plain_path, 200) for line in lines
+            (line["method"], line["path"], line["status"]) == ("GET", plain_path, status) for line in lines
         )
 
     if not _becomes_true(logged):

@@ -37,6 +37,16 @@ class Stores:
                 cursor.execute("CHECKPOINT")  # seeding has vacuumed; what is left to write must not be written later
         return url
 
+    def links_database(self, name: str, *, code: str, leads_to: str) -> str:
+        """The URL of a new database `name` with the schema of the links service and one link."""
+        url = self.postgres.create_database(name)
+        _tool("links", url, "create")
+        with closing(psycopg2.connect(url)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("INSERT INTO links (code, url) VALUES (%s, %s)", (code, leads_to))
+        return url
+
     def registry_database(self, name: str, **env: str) -> str:
         """The URL of a new database `name` with the gateway's schema and the routes that `env` makes (`*_URL`)."""
         url = self.postgres.create_database(name)

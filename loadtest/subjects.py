@@ -26,6 +26,8 @@ THREADS = "8"
 PRODUCTS_PATH = "/api/products"
 USERS_PATH = "/api/v1/users?page=3&per_page=50"
 RESOLVE_PATH = "/api/v1/routes/resolve?tenant=storefront&service=catalogue&env=prod"
+CODE, LEADS_TO = "bench-1", "https://example.com/a/page?of=the#bench"
+REDIRECT_PATH = f"/s/{CODE}"
 _READY_PATH = "/health/live"
 _NGINX_REMEDY = (
     "nginx is not installed: `apt-get install nginx-light` (Debian, Ubuntu), `dnf install nginx-core` (Fedora), "
@@ -38,6 +40,8 @@ COMPARISONS = (
     Comparison(subject="users-redis", reference="users-fastapi", wanted=1.0),
     Comparison(subject="users-redis", reference="users-pooled", wanted=None),
     Comparison(subject="users-pooled", reference="users-unpooled", wanted=None),
+    Comparison(subject="redirect", reference="users-redis", wanted=0.9),
+    Comparison(subject="redirect", reference="redirect-unpooled", wanted=10.0),
     Comparison(subject="edge", reference="flask-proxy", wanted=2.7),
     Comparison(subject="edge", reference="aiohttp-proxy", wanted=0.8),
     Comparison(subject="edge", reference="nginx-proxy", wanted=None),
@@ -116,6 +120,7 @@ class Fleet:
         self._cores = cores
         self._running: dict[str, RunningServer] = {}
         self._users_url: str | None = None
+        self._links_url: str | None = None
         self._admin_key = directory / "admin-key"
 
     def run(self, launch: Launch, *, ready: str = _READY_PATH) -> RunningServer:
@@ -133,6 +138,13 @@ class Fleet:
         if self._users_url is None:
             self._users_url = self.stores.users_database("bench")
         return self._users_url
+
+    @property
+    def links_url(self) -> str:
+        """The database with one link."""
+        if self._links_url is None:
+            self._links_url = self.stores.links_database("links_bench", code=CODE, leads_to=LEADS_TO)
+        return self._links_url
 
     def catalogue(self, *, behind_gateway: bool = False) -> RunningServer:
         """The catalogue in JSON mode, with twelve products."""
@@ -228,16 +240,22 @@ class Subject:
     cache_state: str | None = None
     """What `cache_header` must begin with; None where the answer has no such header."""
     cache_header: str = "X-Cache"
+    leads_to: str | None = None
+    """Where it redirects to; None for what answers 200."""
 
     def check(self) -> None:
         """Raises BenchError unless the server answers, records what it answers, and is in the state it claims."""
         self.check_state()
         if self.server.launch.observed:
-            checks.require_observed(self.server, self.path, headers=self.headers)
+            status = 200 if self.leads_to is None else 302
+            checks.require_observed(self.server, self.path, headers=self.headers, status=status)
 
     def check_state(self) -> None:
         """Raises BenchError unless the server answers, from where it claims to."""
-        checks.answer_body(self.server, self.path, headers=self.headers)
+        if self.leads_to is not None:
+            checks.require_redirect(self.server, self.path, self.leads_to)
+        else:
+            checks.answer_body(self.server, self.path, headers=self.headers)
         if self.cache_state is not None:
             checks.require_cache_state(
                 self.server, self.path, self.cache_state, name=self.cache_header, headers=self.headers
@@ -300,6 +318,16 @@ def _users_unpooled(fleet: Fleet) -> Subject:
 def _same_answer(fleet: Fleet, subject: Subject) -> None:
     ours = checks.answer_body(fleet.user(), USERS_PATH)
     checks.require_same_answer(ours, checks.answer_body(subject.server, USERS_PATH), name=subject.name)
+
+
+def _redirect(fleet: Fleet) -> Subject:
+    server = fleet.run(service("links", DATABASE_URL=fleet.links_url, REDIS_URL=fleet.stores.redis_url))
+    return Subject(name="redirect", server=server, path=REDIRECT_PATH, leads_to=LEADS_TO)
+
+
+def _redirect_unpooled(fleet: Fleet) -> Subject:
+    launch = peer("redirect-unpooled", "redirect_unpooled:create_app()", DATABASE_URL=fleet.links_url)
+    return Subject(name="redirect-unpooled", server=fleet.run(launch), path=REDIRECT_PATH, leads_to=LEADS_TO)
 
 
 def _bare_asgi(fleet: Fleet) -> Subject:
@@ -373,6 +401,8 @@ SUBJECTS: dict[str, Callable[[Fleet], Subject]] = {
     "users-fastapi": _users_fastapi,
     "users-pooled": _users_pooled,
     "users-unpooled": _users_unpooled,
+    "redirect": _redirect,
+    "redirect-unpooled": _redirect_unpooled,
     "bare-asgi": _bare_asgi,
     "flask-proxy": _flask_proxy,
     "aiohttp-proxy": _aiohttp_proxy,

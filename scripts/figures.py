@@ -20,6 +20,8 @@ SENTENCES = {
     "products": "the products answer (12 products)",
     "users-redis": "a page of users from Redis",
     "users-pooled": "a page of users from pooled PostgreSQL",
+    "redirect": "following a short link that Redis knows",
+    "redirect-unpooled": "the same, connecting and writing per click",
     "edge": "the gateway, nothing cached",
     "edge-hit": "the products from the gateway's cache",
     "resolve": "resolving a route",
