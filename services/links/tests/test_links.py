@@ -11,9 +11,10 @@ import pytest
 
 from chassis.database import Database
 from chassis.metrics import Metrics
-from chassis.settings import DatabaseSettings, parse_database_url
+from chassis.settings import DatabaseSettings, SettingsError, load, parse_database_url
 from links import codes
 from links.repository import Links, Taken
+from links.settings import Settings
 
 LINKS = "/api/v1/links"
 URL = "https://example.com/a?b=c#d"
@@ -163,3 +164,18 @@ def test_codes_cannot_be_guessed() -> None:
         counts = [sum(code[place] == sign for code in made) for sign in codes._ALPHABET]
         assert min(counts) > 80
         assert max(counts) < 260
+
+
+def test_settings_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect function without an address, or an address that is none, stops the boot with one line."""
+    for name, value in {
+        "CLOUD_FUNCTION_URL": "",
+        "PUBLIC_URL": "shop.example",
+        "GCS_BUCKET": "No Bucket",
+        "LINKS_CACHE_TTL_SECONDS": "soon",
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setenv("USE_CLOUD_FUNCTION_REDIRECT", str(name == "CLOUD_FUNCTION_URL"))
+            patch.setenv(name, value)
+            with pytest.raises(SettingsError, match=f"^{name}: got .*, want .*$"):
+                load(Settings)
