@@ -21,7 +21,6 @@ FROM links WHERE code = %(code)s AND deleted_at IS NULL
 HEADERS = (
     ("Cache-Control", "private, max-age=0"),  # every click is to be seen
     ("X-Robots-Tag", "noindex"),
-    ("Referrer-Policy", "no-referrer-when-downgrade"),
     ("Content-Length", "0"),
 )
 """The fields of a redirect beside `Location`."""

@@ -112,4 +112,4 @@ def test_while_postgresql_is_away(
     assert (page.status_code, page.mimetype) == (503, "text/html")
     wire.heal()
     wait_until(lambda: sql("SELECT clicks FROM links") == [(6,)])
-    assert client.get(f"{LINKS}/{code}").status_code == 200
+    wait_until(lambda: client.get(f"{LINKS}/{code}").status_code == 200)
