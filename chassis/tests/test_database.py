@@ -65,6 +65,15 @@ def test_statements_return_rows_and_reuse_one_connection(make_database: MakeData
     assert store.stats() == {"size": 8, "in_use": 0, "available": 8, "waiting": 0}
 
 
+def test_rows_by_the_names_of_their_columns(make_database: MakeDatabase, database_url: str) -> None:
+    """Read or written, as a list of dicts; a statement without rows has none."""
+    db = make_database(database_url)
+    assert db.fetch_dicts("SELECT 1 AS one, 'x' AS two WHERE %s", (True,)) == [{"one": 1, "two": "x"}]
+    assert db.fetch_dicts("SELECT 1 AS one WHERE false") == []
+    assert db.execute_dicts("CREATE TABLE t (id int)") == []
+    assert db.execute_dicts("INSERT INTO t VALUES (7) RETURNING id") == [{"id": 7}]
+
+
 def test_a_transaction_is_all_or_nothing(make_database: MakeDatabase, database_url: str) -> None:
     """What `work` raises rolls back what it did, and the connection is fit for use again."""
     store = make_database(database_url, pool_size=1)

@@ -1,5 +1,6 @@
 """What an image of a service gets: its wheels and its own pins, nothing of the development set."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -49,3 +50,24 @@ def test_a_service_runs_from_its_wheels_and_pins(tmp_path: Path, checkout: Path,
     source = checkout / f"services/{service}/src"
     files = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
     assert files <= set(zipfile.ZipFile(wheels[1]).namelist())
+
+
+@pytest.mark.slow
+def test_the_function_runs_from_its_folder_and_pins(tmp_path: Path, checkout: Path, root: Path) -> None:
+    """What is deployed is the folder without what .gcloudignore names: with its own pins, that is enough."""
+    folder = tmp_path / "function"
+    ignored = (checkout / "functions/redirect/.gcloudignore").read_text().split()
+    shutil.copytree(checkout / "functions/redirect", folder, ignore=shutil.ignore_patterns(*ignored))
+    assert {path.name for path in folder.iterdir()} == {".gcloudignore", "links_lookup", "main.py", "requirements.txt"}
+    environment = tmp_path / "venv"
+    python = environment / "bin" / "python"
+    uv = ["sh", str(root / "scripts/uv.sh")]
+    install = [*uv, "pip", "install", "--quiet", "--python", str(python)]
+    subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(environment)], check=True)
+    subprocess.run([*install, "--require-hashes", "-r", str(folder / "requirements.txt")], check=True)
+    ask = (
+        "from functions_framework import create_app; "
+        "print(create_app('redirect', 'main.py').test_client().get('/health/live').status_code)"
+    )
+    done = subprocess.run([python, "-c", ask], cwd=folder, env={}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
