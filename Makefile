@@ -19,6 +19,10 @@ PYPROJECTS := chassis/pyproject.toml $(SERVICES:%=services/%/pyproject.toml) sta
 run: setup  ## Serve the whole storefront on http://127.0.0.1:8000; Ctrl-C stops it
 	@exec $(PY) -m stack $(ARGS)
 
+.PHONY: observe
+observe: setup  ## Watch what `make run` serves with Prometheus and Alertmanager, on http://127.0.0.1:9090
+	@exec $(PY) -m stack observe
+
 .PHONY: bench
 bench: setup  ## Measure it beside its peers, with wrk (a quarter of an hour)
 	@$(PY) -m loadtest.bench $(ARGS)
