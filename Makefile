@@ -80,6 +80,10 @@ docs: setup  ## Write what the READMEs and .env.example take from the code and f
 	@$(PY) scripts/variables.py
 	@$(PY) scripts/figures.py
 
+.PHONY: dashboards
+dashboards: setup  ## Make Grafana's dashboards anew, from Python and the runbook
+	@$(PY) -m observability.grafana.generator
+
 # dev.txt first; the services take its versions, so that what is tested is what is shipped.
 COMPILE = sh scripts/uv.sh pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-emit-package storefront-chassis \
