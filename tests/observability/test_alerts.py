@@ -1,0 +1,99 @@
+"""What every alert has, whoever wrote it."""
+
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.observability.promtool import PROMETHEUS, alert_files, rule_files, unit_tests
+
+pytestmark = pytest.mark.rules
+
+_RUNBOOK = PROMETHEUS.parent / "runbook.md"
+_SECTIONS = ("Meaning", "Impact", "Diagnosis", "Mitigation")
+_RECORDED = re.compile(r"(?<![\w:])[a-zA-Z_]\w*:[\w:]+")
+
+
+def _rules(kind: str) -> list[dict[str, Any]]:
+    documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in rule_files()]
+    groups = [group for document in documents for group in document["groups"]]
+    return [rule for group in groups for rule in group["rules"] if kind in rule]
+
+
+ALERTS = _rules("alert")
+NAMES = sorted({rule["alert"] for rule in ALERTS})
+
+
+@cache
+def _expected() -> list[tuple[str, list[dict[str, str]]]]:
+    """(alert, labels of what is expected) of every check of an alert in the unit tests."""
+    documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in unit_tests()]
+    tests = [test for document in documents for test in document["tests"]]
+    checks = [check for test in tests for check in test.get("alert_rule_test", [])]
+    return [
+        (check["alertname"], [alert.get("exp_labels") or {} for alert in check.get("exp_alerts") or []])
+        for check in checks
+    ]
+
+
+def _sections() -> dict[str, str]:
+    """The runbook's sections by heading."""
+    parts = re.split(r"^## (.+)$", _RUNBOOK.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_there_are_alerts() -> None:
+    """The files are where the other tests look for them."""
+    assert len(alert_files()) >= 4
+    assert len(NAMES) >= 30
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_alerts_say_what_to_do(name: str) -> None:
+    """An alert has a severity that has a receiver, says what it means, and leads to its section and to a dashboard."""
+    for rule in (rule for rule in ALERTS if rule["alert"] == name):
+        assert rule["labels"]["severity"] in {"critical", "warning", "none"}
+        notes = rule["annotations"]
+        assert notes.keys() == {"summary", "description", "runbook_url", "dashboard_url"}
+        assert len(notes["summary"]) <= 80 + notes["summary"].count("{{") * 20
+        assert notes["description"].endswith(".")
+        assert notes["runbook_url"] == f"{{{{ $externalLabels.runbook }}}}#{name.lower()}"
+        assert notes["dashboard_url"].startswith("{{ $externalLabels.grafana }}/d/storefront-")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_runbook_has_a_section(name: str) -> None:
+    """The section says what the alert means, whom it hurts, how to find the cause and what to do."""
+    section = _sections()[name]
+    assert [word for word in _SECTIONS if not re.search(rf"^(#+ |\*\*){word}", section, re.MULTILINE)] == []
+
+
+def test_the_runbook_has_no_section_of_an_alert_that_is_gone() -> None:
+    """Sections whose heading is one word are alerts."""
+    assert [heading for heading in _sections() if " " not in heading and heading not in NAMES] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"Watchdog"}))
+def test_alerts_are_shown_silent(name: str) -> None:
+    """A unit test gives it no reason to fire, and it does not."""
+    assert [] in [labels for alert, labels in _expected() if alert == name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_alerts_are_shown_firing(name: str) -> None:
+    """A unit test makes it fire, each of the alerts of that name by itself: other severities, other burn rates."""
+    fired = [labels for alert, batch in _expected() if alert == name for labels in batch]
+    for rule in (rule for rule in ALERTS if rule["alert"] == name):
+        fixed = {label: text for label, text in rule["labels"].items() if "{{" not in text}
+        assert any(labels.items() >= fixed.items() for labels in fired), fixed
+
+
+def test_what_rules_read_is_recorded() -> None:
+    """A name with a colon, in any expression of a rule, is one that a rule records."""
+    recorded = {rule["record"] for rule in _rules("record")}
+    expressions = [rule["expr"] for rule in [*_rules("record"), *ALERTS]]
+    read = {name for text in expressions for name in _RECORDED.findall(re.sub(r'"[^"]*"', "", text))}
+    assert read - recorded == set()
+    assert "service:http_requests:rate5m" in read
