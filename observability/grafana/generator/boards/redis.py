@@ -55,7 +55,7 @@ def _now() -> tuple[Panel, ...]:
             decimals=1,
         ),
         number(
-            "Clients",
+            "Connections used",
             "percentunit",
             Query(f"max(redis_connected_clients{{{ITS}}} / redis_config_maxclients{{{ITS}}})", "of maxclients"),
             good="far below the limit.",
