@@ -13,6 +13,7 @@ OTHERS = frozenset(
     {
         # Prometheus gives these itself.
         "ALERTS",
+        "scrape_duration_seconds",
         "scrape_samples_scraped",
         "up",
         # The same in Debian's versions (Prometheus 2.42, Alertmanager 0.25; exporters: postgres 0.11, redis 1.45,
