@@ -117,7 +117,7 @@ def test_an_exporter_that_is_missing_takes_its_jobs_along(plan: Plan, programs: 
     watch = make_watch(plan, OBSERVABILITY)
     assert watch.missing == [exporter.package for exporter in EXPORTERS]
     assert {"postgres", "redis", "node", "blackbox", "probe"} <= set(watch.lost)
-    assert [command.name for command in watch.commands] == ["prometheus", "alertmanager"]
+    assert [command.name for command in watch.commands] == ["alertmanager", "prometheus"]
 
 
 @pytest.mark.parametrize("program", ["prometheus", "prometheus-alertmanager"])

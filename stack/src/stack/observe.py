@@ -68,38 +68,39 @@ class Observer:
 
     async def _serve(self) -> None:
         """Start everything, show where it is, and raise StackError when some of it ends."""
-        for command in self._watch.commands:
-            await self._start(command)
-        ready = asyncio.create_task(self._ready())
+        start = asyncio.create_task(self._start())
         while True:
             for child in self._children:
                 if (code := child.process.poll()) is not None:
                     await child.wait()
-                    ready.cancel()
+                    start.cancel()
                     raise StackError(
                         f"{child.name} ended by itself, {how_it_ended(code)}: its last lines say why",
                         details=child.last_words(),
                     )
-            if ready.done():
-                ready.result()
+            if start.done():
+                start.result()
             await asyncio.sleep(0.1)
 
-    async def _start(self, command: Command) -> None:
-        child = start_child(command.name, command.arguments, env=environment_for(command))
-        self._children.append(child)
-        await child.read(self._output if command.shown else self._log)
-
-    async def _ready(self) -> None:
-        for name, url in (("prometheus", self._watch.prometheus_url), ("alertmanager", self._watch.alertmanager_url)):
-            try:
-                async with asyncio.timeout(_READY_TIMEOUT_S):
-                    while not await answers(f"{url}/-/ready"):  # noqa: ASYNC110 - another process answers
-                        await asyncio.sleep(0.05)
-            except TimeoutError:
-                raise StackError(f"{name} does not answer on {url} after {_READY_TIMEOUT_S:g} s") from None
+    async def _start(self) -> None:
+        """Start one after the other; Prometheus comes last, when Alertmanager can take its alerts."""
+        for command in self._watch.commands:
+            child = start_child(command.name, command.arguments, env=environment_for(command))
+            self._children.append(child)
+            await child.read(self._output if command.url else self._log)
+            if command.url:
+                await self._await_ready(command)
         # Debian's Prometheus has the pages of Prometheus 2.0 in the place of the ones that came later.
         pages = "" if await answers(f"{self._watch.prometheus_url}/alerts") else "/classic"
         self._output.write(render(self._watch, pages=pages))
+
+    async def _await_ready(self, command: Command) -> None:
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                while not await answers(f"{command.url}/-/ready"):  # noqa: ASYNC110 - another process answers
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise StackError(f"{command.name} does not answer on {command.url} after {_READY_TIMEOUT_S:g} s") from None
 
 
 def render(watch: Watch, *, pages: str = "") -> str:

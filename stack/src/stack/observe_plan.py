@@ -54,23 +54,21 @@ def make_watch(plan: Plan, configuration: Path) -> Watch:
     }
     directory = plan.directory / "observe"
     path = plan.environment.get("PATH")
-    commands = [
-        observe_tools.prometheus(
-            directory / "prometheus.json", directory / "prometheus", port=ports["prometheus"], path=path
-        ),
-        observe_tools.alertmanager(
-            configuration / "alertmanager" / "alertmanager.yml",
-            directory / "alertmanager",
-            port=ports["alertmanager"],
-            path=path,
-        ),
-    ]
+    prometheus = observe_tools.prometheus(
+        directory / "prometheus.json", directory / "prometheus", port=ports["prometheus"], path=path
+    )
+    alertmanager = observe_tools.alertmanager(
+        configuration / "alertmanager" / "alertmanager.yml",
+        directory / "alertmanager",
+        port=ports["alertmanager"],
+        path=path,
+    )
     for name, port in ports.items():
         check_port(name, port, f"{name.upper()}_PORT", verb="observe")
     places = {f"{service.name}:{service.default_port}": f"{HOST}:{plan.ports[service.name]}" for service in SERVICES}
     places["localhost:9090"] = f"{HOST}:{ports['prometheus']}"
     places["alertmanager:9093"] = f"{HOST}:{ports['alertmanager']}"
-    missing = []
+    missing, exporters = [], []
     for exporter in EXPORTERS:
         binary = observe_tools.find(exporter.package, exporter.binary, path=path)
         if binary is None:
@@ -79,13 +77,13 @@ def make_watch(plan: Plan, configuration: Path) -> Watch:
         port = free_port()
         places[exporter.address] = f"{HOST}:{port}"
         blackbox = configuration / "prometheus" / "blackbox.yml"
-        commands.append(observe_tools.exporter(exporter, binary, port=port, urls=_urls(plan), blackbox=blackbox))
+        exporters.append(observe_tools.exporter(exporter, binary, port=port, urls=_urls(plan), blackbox=blackbox))
     jobs, lost = _write_configuration(configuration / "prometheus", places, directory)
     return Watch(
         plan=plan,
-        prometheus_url=f"http://{HOST}:{ports['prometheus']}",
-        alertmanager_url=f"http://{HOST}:{ports['alertmanager']}",
-        commands=commands,
+        prometheus_url=prometheus.url,
+        alertmanager_url=alertmanager.url,
+        commands=[alertmanager, *exporters, prometheus],
         scraped=jobs,
         missing=missing,
         lost=lost,

@@ -15,12 +15,12 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True)
 class Command:
-    """A process to start. What is secret stands in `environment`, never in `arguments`. `shown`: its lines are."""
+    """A process to start; one with a `url` is for people. What is secret stands in `environment` alone."""
 
     name: str
     arguments: list[str]
     environment: dict[str, str] = field(default_factory=dict, repr=False)
-    shown: bool = True
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ def prometheus(config: Path, data: Path, *, port: int, path: str | None = None) 
     if binary is None:
         raise StackError(f"`prometheus` is not installed: {REMEDY}")
     arguments = [binary, f"--config.file={config}", f"--storage.tsdb.path={data}", "--storage.tsdb.retention.time=7d"]
-    return Command("prometheus", [*arguments, f"--web.listen-address={HOST}:{port}", "--log.level=warn"])
+    # What fires in the first seconds is lost, as Alertmanager has not been discovered by then: say it again soon.
+    arguments.append("--rules.alert.resend-delay=10s")
+    arguments += [f"--web.listen-address={HOST}:{port}", "--log.level=warn"]
+    return Command("prometheus", arguments, url=f"http://{HOST}:{port}")
 
 
 def alertmanager(config: Path, data: Path, *, port: int, path: str | None = None) -> Command:
@@ -61,7 +64,8 @@ def alertmanager(config: Path, data: Path, *, port: int, path: str | None = None
     if binary is None:
         raise StackError(f"`prometheus-alertmanager` is not installed: {REMEDY}")
     arguments = [binary, f"--config.file={config}", f"--storage.path={data}", "--cluster.listen-address="]
-    return Command("alertmanager", [*arguments, f"--web.listen-address={HOST}:{port}", "--log.level=warn"])
+    arguments += [f"--web.listen-address={HOST}:{port}", "--log.level=warn"]
+    return Command("alertmanager", arguments, url=f"http://{HOST}:{port}")
 
 
 def exporter(which: Exporter, binary: str, *, port: int, urls: Mapping[str, str], blackbox: Path) -> Command:
@@ -74,11 +78,11 @@ def exporter(which: Exporter, binary: str, *, port: int, urls: Mapping[str, str]
     listen = f"--web.listen-address={HOST}:{port}"
     if which.job == "postgres":
         source = {"DATA_SOURCE_NAME": _with_sslmode(urls["DATABASE_URL"])}
-        return Command(which.job, [binary, listen, "--log.level=warn"], source, shown=False)
+        return Command(which.job, [binary, listen, "--log.level=warn"], source)
     if which.job == "redis":
-        return Command(which.job, [binary, listen.removeprefix("-")], _redis(urls["REDIS_URL"]), shown=False)
+        return Command(which.job, [binary, listen.removeprefix("-")], _redis(urls["REDIS_URL"]))
     config = [f"--config.file={blackbox}"] if which.job == "blackbox" else []
-    return Command(which.job, [binary, listen, *config, "--log.level=warn"], shown=False)
+    return Command(which.job, [binary, listen, *config, "--log.level=warn"])
 
 
 def environment_for(command: Command) -> dict[str, str]:
