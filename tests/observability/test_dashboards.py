@@ -1,13 +1,17 @@
 """Dashboards as Grafana reads them: the rules of grafana/dashboard-linter, and more that go wrong without a word.
 
+Grafana itself is not asked: what it would take is known from its own types, made from its schema.
+
 Of the linter's rules one does not apply: a templated data source. Data sources are provisioned with fixed uids, so a
 dashboard needs no choice of them. The templated job is the service here, as a job is what is scraped.
 """
 
 import configparser
+import copy
 import itertools
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -18,6 +22,7 @@ import pytest
 import yaml
 
 from observability.grafana.generator.__main__ import DASHBOARDS, made
+from observability.grafana.generator.queries import NOT_ASKED_FOR
 from observability.grafana.generator.services import SERVICES
 from stack.plan import SERVICES as SERVED
 from tests.observability.queries import Node, filled, parse
@@ -145,6 +150,46 @@ def test_it_is_of_a_form_that_grafana_takes(name: str) -> None:
     assert dashboard["description"]
 
 
+def lost(given: Any, kept: Any, path: str) -> Iterator[str]:
+    """Where in `given` is what `kept` has not, or has otherwise."""
+    if isinstance(given, dict) and isinstance(kept, dict):
+        for name, value in given.items():
+            yield from lost(value, kept.get(name), f"{path}.{name}")
+    elif isinstance(given, list) and isinstance(kept, list) and len(given) == len(kept):
+        for number, (ours, theirs) in enumerate(zip(given, kept, strict=True)):
+            yield from lost(ours, theirs, f"{path}[{number}]")
+    elif given != kept:
+        yield f"{path}: {given!r:.60} became {kept!r:.60}"
+
+
+def through_grafanas_types(dashboard: dict[str, Any]) -> Any:
+    """The dashboard read into the types that Grafana's schema was made into, and written again."""
+    with warnings.catch_warnings(
+        action="ignore", category=DeprecationWarning
+    ):  # they have a form of dashboards to come
+        from grafana_foundation_sdk.cog.encoder import JSONEncoder
+        from grafana_foundation_sdk.cog.plugins import register_default_plugins
+        from grafana_foundation_sdk.models.dashboard import Dashboard
+    register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+
+
+@each_file
+def test_grafanas_own_types_know_every_field(name: str) -> None:
+    """What Grafana does not know it passes over without a word: an option with a slip of the pen does nothing."""
+    dashboard = read(name)
+    assert list(lost(dashboard, through_grafanas_types(dashboard), name)) == []
+
+
+def test_a_field_that_grafana_does_not_know_is_found() -> None:
+    """In a panel, in its options, in its look, and in its queries."""
+    dashboard = copy.deepcopy(read("storefront/slo.json"))
+    panel = next(panel for panel in dashboard["panels"] if panel["type"] == "timeseries")
+    for place in (panel, panel["options"], panel["fieldConfig"]["defaults"]["custom"], panel["targets"][0]):
+        place["slip"] = "of the pen"
+    assert len(list(lost(dashboard, through_grafanas_types(dashboard), ""))) == 4
+
+
 @each_file
 def test_panels_are_numbered_placed_and_not_too_many(name: str) -> None:
     """Ids are unique, nothing overlaps or leaves the 24 columns, and one can take it in."""
@@ -245,7 +290,7 @@ def test_variables_are_asked_for_anew_and_used(name: str) -> None:
 
 @each_file
 def test_rates_take_the_interval_that_fits(name: str) -> None:
-    """target-rate-interval: counters over $__rate_interval and nothing else; logs over $__auto, or all that is shown."""
+    """target-rate-interval: counters over $__rate_interval and nothing else; logs over $__auto, or all there is."""
     for title, expr, tree in every_tree()[name]:
         for call in tree.all("FunctionCall"):
             if call.text.startswith(("rate(", "irate(", "increase(")):
@@ -398,6 +443,12 @@ def test_alerts_lead_to_dashboards_that_are_there() -> None:
         for uid in re.findall(r"/d/([^?\"'\s]+(?:\{\{[^}]*\}\})?)", path.read_text("utf-8")):
             stem, label, _ = uid.partition("{{")
             assert (stem in uids) if not label else any(other.startswith(stem) for other in uids), f"{path.name}: {uid}"
+
+
+def test_rules_leave_out_what_dashboards_leave_out() -> None:
+    """Probes and pages about the service itself; and of the rest what others answer for, which dashboards show."""
+    rules = (OBSERVABILITY / "prometheus" / "rules" / "recording.yml").read_text("utf-8")
+    assert set(re.findall(r'endpoint!~"([^"]*)"', rules)) == {f"{NOT_ASKED_FOR}|tenant|unmatched"}
 
 
 def test_every_alert_has_its_panel_in_the_runbook() -> None:

@@ -40,13 +40,13 @@ def budget(slo: str, selector: str, *, width: int, height: int = 4, named: bool 
         Query(f"service:slo_{slo}:error_budget_left{{{selector}}}", "{{service}}"),
         good=f"well above 0 %. In 30 days {what}; 100 % means that none has.",
         act="below 25 %, put risky changes off; below 0 %, the objective is broken: work on reliability comes first. "
-        "The burn rates say whether it is still getting worse.",
+        "The burn rates say whether it is still getting worse. It is made of whole hours: the first hour has none yet.",
         width=width,
         height=height,
         base="red",
         steps=((0, "orange"), (0.25, "green")),
         decimals=1,
         named=named,
-        nothing="no requests",
+        nothing="none yet",
         links=(SLO, RUNBOOK),
     )
