@@ -27,6 +27,27 @@ observe: setup  ## Watch what `make run` serves with Prometheus and Alertmanager
 bench: setup  ## Measure it beside its peers, with wrk (a quarter of an hour)
 	@$(PY) -m loadtest.bench $(ARGS)
 
+##@ Containers
+
+.PHONY: up
+up: images  ## The same and what watches it, in containers: http://localhost:8000, Grafana on :3000
+	@sh scripts/up.sh $(ARGS)
+
+.PHONY: down
+down:  ## Stop what `make up` started; the data stays
+	@sh scripts/up.sh --down
+
+# More words for docker build: make images IMAGE_FLAGS="--network host"
+IMAGE_FLAGS ?=
+.PHONY: images
+images:  ## Build the image of every service
+	@for service in $(SERVICES); do \
+		echo "storefront-$$service:1.0.0" && \
+		DOCKER_BUILDKIT=1 docker build --quiet --build-arg SERVICE=$$service \
+			--build-arg COMMIT="$$(git rev-parse --short=10 HEAD 2>/dev/null || echo unknown)" \
+			--tag storefront-$$service:1.0.0 $(IMAGE_FLAGS) . >/dev/null || exit; \
+	done
+
 ##@ Check
 
 .PHONY: test
@@ -111,4 +132,4 @@ clean:  ## Remove .venv and every cache; the data in .run stays
 help:  ## List the verbs
 	@awk 'BEGIN { FS = ":.*  ## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*  ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*  ## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

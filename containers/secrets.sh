@@ -52,7 +52,7 @@ user exporter on >$exporter -@all +@connection +info +config|get +slowlog|get +s
 END
 printf 'redis://user:%s@redis:6379/0' "$user" | give "$SERVICE" user/redis_url
 printf 'redis://gateway:%s@redis:6379/0' "$gateway" | give "$SERVICE" gateway/redis_url
-printf '{"redis://exporter@redis:6379": "%s"}' "$exporter" | give "$NOBODY" redis-exporter/passwords.json
+printf '{"redis://exporter@redis:6379": "%s", "redis://redis:6379": "%s"}' "$exporter" "$exporter" | give "$NOBODY" redis-exporter/passwords.json
 
 printf 'sf_%s' "$(secret gateway-admin-key)" | give "$SERVICE" gateway-admin/key
 secret grafana-admin-password | give "$GRAFANA" grafana/admin-password
