@@ -192,7 +192,7 @@ def test_a_field_that_grafana_does_not_know_is_found() -> None:
 
 @each_file
 def test_panels_are_numbered_placed_and_not_too_many(name: str) -> None:
-    """Ids are unique, nothing overlaps or leaves the 24 columns, and one can take it in."""
+    """Ids are unique, nothing overlaps or leaves the 24 columns or a hole in them, and one can take it in."""
     everything = panels(read(name), rows=True)
     assert len({panel["id"] for panel in everything}) == len(everything)
     taken: Counter[tuple[int, int]] = Counter()
@@ -204,6 +204,7 @@ def test_panels_are_numbered_placed_and_not_too_many(name: str) -> None:
         columns, lines = range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
         taken.update(itertools.product(columns, lines))
     assert max(taken.values()) == 1
+    assert len(taken) == 24 * (max(line for _, line in taken) + 1), "a hole"
     if name != "storefront/runbook.json":
         assert len(panels(read(name))) <= MOST_PANELS
 
@@ -284,7 +285,7 @@ def test_variables_are_asked_for_anew_and_used(name: str) -> None:
         assert variable["datasource"]["uid"] in DATA_SOURCES, variable["name"]
         assert variable["multi"], variable["name"]
         assert variable["includeAll"], variable["name"]
-        assert variable["allValue"] == ".+", variable["name"]
+        assert variable["allValue"] == (".*" if variable["name"] == "level" else ".+"), variable["name"]
         assert variable["current"]["value"] == ["$__all"], variable["name"]
 
 
@@ -363,6 +364,8 @@ def test_links_lead_to_dashboards_that_are_there(name: str) -> None:
     assert [(link["type"], link["tags"], link["keepTime"]) for link in dashboard["links"]] == [
         ("dashboards", ["storefront"], True)
     ]
+    handed_over = set(re.findall(r"\$\{(\w+):queryparam\}", json.dumps(panels(dashboard))))
+    assert handed_over <= {variable["name"] for variable in dashboard["templating"]["list"]}
     for uid, query in re.findall(r"/d/([\w-]+)(?:\?([^)\"\\]*))?", json.dumps(dashboard)):
         assert uid in boards, name
         variables = {variable["name"] for variable in boards[uid]["templating"]["list"]}

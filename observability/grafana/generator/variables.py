@@ -29,10 +29,11 @@ def choice(name: str, query: str, *, label: str, several: bool = True) -> Variab
     return Variable(name, body)
 
 
-def log_choice(name: str, *, label: str) -> Variable:
-    """The values of the label `name` in Loki."""
+def log_choice(name: str, *, label: str, or_none: bool = False) -> Variable:
+    """The values of the label `name` in Loki; with `or_none`, all of them is also what has no such label."""
     body = {
         **choice(name, "", label=label).body,
+        "allValue": ".*" if or_none else ".+",
         "datasource": LOKI,
         "definition": "",
         "query": {"label": name, "refId": "LokiVariableQueryEditor-VariableQuery", "stream": "", "type": 1},

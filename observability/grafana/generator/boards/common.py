@@ -4,7 +4,8 @@ from observability.grafana.generator.model import Link, Panel, Query
 from observability.grafana.generator.panels import Steps, number
 
 RUNBOOK = Link("Runbook", "storefront-runbook", "")
-LOGS = Link("Logs", "storefront-logs", "${service:queryparam}&${__url_time_range}")
+LOGS = Link("Logs", "storefront-logs")
+LOGS_OF_THE_CHOSEN = Link("Logs", "storefront-logs", "${service:queryparam}&${__url_time_range}")
 GATEWAY_LOGS = Link("Logs of the gateway", "storefront-logs", "var-service=gateway&${__url_time_range}")
 SLO = Link("Objectives", "storefront-slo", "${__url_time_range}")
 GATEWAY = Link("Gateway", "storefront-gateway")

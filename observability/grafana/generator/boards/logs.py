@@ -25,7 +25,7 @@ def board() -> Board:
         folder="platform",
         variables=(
             log_choice("service", label="Service"),
-            log_choice("level", label="Level"),
+            log_choice("level", label="Level", or_none=True),
             entry("search", label="Text"),
             entry("request_id", label="Request id"),
             entry("trace_id", label="Trace id"),
@@ -56,6 +56,7 @@ def _volume() -> tuple[Panel, ...]:
             logs(f"sum(rate({ALL_LEVELS} [$__auto]))", "lines"),
             good="one for each request, and few others.",
             act="none: nothing is shipped, LogsNotShipped in the runbook. Many: somebody set LOG_LEVEL=DEBUG.",
+            height=7,
             links=(RUNBOOK,),
         ),
         number(
@@ -64,6 +65,7 @@ def _volume() -> tuple[Panel, ...]:
             logs(f"sum(rate({ERRORS} [$__auto])) or vector(0)", "errors"),
             good="none.",
             act="Most frequent errors, below, has their text.",
+            height=7,
             steps=((0.01, "orange"), (1, "red")),
         ),
         lines(
@@ -99,10 +101,11 @@ def _errors() -> tuple[Panel, ...]:
             "short",
             logs(
                 "topk(20, sum by (service, logger, message) (count_over_time("
-                f'{ERRORS} | json message="message", logger="logger" | __error__="" [$__range])))'
+                f'{ERRORS} | json message="message", logger="logger" | drop __error__, __error_details__ [$__range])))'
             ),
             good="empty.",
-            act="start with the most frequent. Its lines: put a part of it into Text, above.",
+            act="start with the most frequent. Its lines: put a part of it into Text, above. Without a message: a "
+            "line of a store, which is no JSON; choose its service above.",
             columns={
                 "Value #A": "Lines",
                 "service": "Service",

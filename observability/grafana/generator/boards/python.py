@@ -1,6 +1,6 @@
 """Python runtime: the processes of the services."""
 
-from observability.grafana.generator.boards.common import LOGS, RUNBOOK, SHARE_USED
+from observability.grafana.generator.boards.common import LOGS_OF_THE_CHOSEN, RUNBOOK, SHARE_USED
 from observability.grafana.generator.model import HALF, QUARTER, Board, Query, Row
 from observability.grafana.generator.panels import lines, number, table
 from observability.grafana.generator.queries import events, per_second
@@ -36,7 +36,7 @@ def board() -> Board:
                 good="none but for deploys, which are marked.",
                 act="CrashLooping in the runbook; the last lines before each start are in the logs.",
                 steps=((1, "orange"), (3, "red")),
-                links=(LOGS, RUNBOOK),
+                links=(LOGS_OF_THE_CHOSEN, RUNBOOK),
             ),
             number(
                 "CPU",
@@ -70,7 +70,7 @@ def board() -> Board:
                 Query(f"min(app_uptime_seconds{{{ITS}}})", "uptime"),
                 good="hours or days.",
                 act="seconds, again and again: it crashes.",
-                links=(LOGS,),
+                links=(LOGS_OF_THE_CHOSEN,),
             ),
             table(
                 "What is running",
@@ -90,7 +90,7 @@ def board() -> Board:
                 act="a saw is a crash loop.",
                 width=HALF,
                 height=7,
-                links=(LOGS, RUNBOOK),
+                links=(LOGS_OF_THE_CHOSEN, RUNBOOK),
             ),
             Row("CPU"),
             lines(
@@ -180,7 +180,7 @@ def board() -> Board:
                 good="at zero.",
                 act="look for the type in the logs.",
                 width=HALF,
-                links=(LOGS,),
+                links=(LOGS_OF_THE_CHOSEN,),
             ),
         ),
     )

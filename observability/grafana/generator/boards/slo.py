@@ -1,6 +1,6 @@
 """Storefront SLO: is the storefront good enough, and how fast is that changing?"""
 
-from observability.grafana.generator.boards.common import GATEWAY, LOGS, MONITORING, RUNBOOK, UP, budget
+from observability.grafana.generator.boards.common import GATEWAY, LOGS_OF_THE_CHOSEN, MONITORING, RUNBOOK, UP, budget
 from observability.grafana.generator.model import HALF, THIRD, Board, Panel, Query, Row
 from observability.grafana.generator.panels import lines, states, table
 from observability.grafana.generator.variables import SERVICE
@@ -49,7 +49,7 @@ def board() -> Board:
                 "look at its "
                 "upstreams. Then the errors in the logs.",
                 steps=((0.001, "red"),),
-                links=(GATEWAY, LOGS, RUNBOOK),
+                links=(GATEWAY, LOGS_OF_THE_CHOSEN, RUNBOOK),
             ),
             lines(
                 "Requests slower than 300 ms",
@@ -60,7 +60,7 @@ def board() -> Board:
                 "says whether "
                 "it waits for PostgreSQL, or has no CPU left.",
                 steps=((0.01, "red"),),
-                links=(GATEWAY, LOGS, RUNBOOK),
+                links=(GATEWAY, LOGS_OF_THE_CHOSEN, RUNBOOK),
             ),
             Row("30 days"),
             _left("availability"),
@@ -72,7 +72,7 @@ def board() -> Board:
                 good="far below 0.3 s (the line).",
                 act="see which endpoint it is on the service's own dashboard.",
                 steps=((0.3, "red"),),
-                links=(LOGS,),
+                links=(LOGS_OF_THE_CHOSEN,),
             ),
         ),
     )
@@ -132,7 +132,7 @@ def _burn(slo: str, what: str) -> Panel:
         width=HALF,
         height=9,
         steps=BURN_STEPS,
-        links=(LOGS, RUNBOOK),
+        links=(LOGS_OF_THE_CHOSEN, RUNBOOK),
     )
 
 
