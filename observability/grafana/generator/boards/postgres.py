@@ -35,7 +35,8 @@ def _now() -> tuple[Panel, ...]:
         number(
             "PostgreSQL",
             "none",
-            Query(f"min(pg_up{{{ITS}}})", "up"),
+            # An exporter whose server hangs says nothing: then it is the scrape that failed.
+            Query(f"min(pg_up{{{ITS}}} or on (instance) up{{{ITS}}})", "up"),
             good="up.",
             act="down: see the server's log and its disk. Catalogue answers from its file, user answers what "
             "is cached.",

@@ -30,7 +30,8 @@ def _now() -> tuple[Panel, ...]:
         number(
             "Redis",
             "none",
-            Query(f"min(redis_up{{{ITS}}})", "up"),
+            # An exporter whose server hangs says nothing: then it is the scrape that failed.
+            Query(f"min(redis_up{{{ITS}}} or on (instance) up{{{ITS}}})", "up"),
             good="up.",
             act="down: answers go on, from PostgreSQL. See its log, then its memory.",
             names=UP,
