@@ -169,7 +169,7 @@ def test_nobody_knows_anothers_secret(shop: Shop) -> None:
 
 
 def test_a_container_can_do_nothing_but_its_work(shop: Shop) -> None:
-    """Services run as nobody in particular, cannot write to their image, and reach what they need, which is not the internet."""
+    """Services run as nobody in particular, cannot write to their image, and reach their stores and no internet."""
     for service, uid in SERVICES.items():
         assert shop.project.execute(service, "id", "-u").strip() == str(uid)
         with pytest.raises(ComposeFailed, match="Read-only file system"):
