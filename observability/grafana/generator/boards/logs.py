@@ -82,7 +82,10 @@ def _volume() -> tuple[Panel, ...]:
         lines(
             "Errors by service",
             "cps",
-            logs(f"sum by (service) (rate({ERRORS} [$__auto])) or vector(0)", "{{service}}"),
+            logs(
+                f"sum by (service) (rate({ERRORS} [$__auto])) or (0 * sum by (service) (rate({ALL_LEVELS} [$__auto])))",
+                "{{service}}",
+            ),
             good="at zero.",
             act="the service that fails first is the cause; the gateway's errors follow from it.",
             width=6,
@@ -130,7 +133,8 @@ def _errors() -> tuple[Panel, ...]:
         lines(
             "Slowest requests by route",
             "ms",
-            logs(f"max by (service, route) (max_over_time({duration} [$__auto]))", "{{service}} {{route}}"),
+            # Loki groups where the range is: outside of it there would be a series for every request first.
+            logs(f"max_over_time({duration} [$__auto]) by (service, route)", "{{service}} {{route}}"),
             good="below 300 ms but for a few.",
             act='put `duration_ms":[3-9][0-9]{2}` into Text, above: a slow line leads to the whole request by its id.',
             steps=((300, "red"),),
