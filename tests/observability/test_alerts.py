@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.observability.promtool import PROMETHEUS, alert_files, rule_files, unit_tests
+from tests.observability.promtool import alert_files, rule_files, unit_tests
 
 pytestmark = pytest.mark.rules
 
-_RUNBOOK = PROMETHEUS.parent / "runbook.md"
-_SECTIONS = ("Meaning", "Impact", "Diagnosis", "Mitigation")
 _RECORDED = re.compile(r"(?<![\w:])[a-zA-Z_]\w*:[\w:]+")
 
 
@@ -38,12 +36,6 @@ def _expected() -> list[tuple[str, list[dict[str, str]]]]:
     ]
 
 
-def _sections() -> dict[str, str]:
-    """The runbook's sections by heading."""
-    parts = re.split(r"^## (.+)$", _RUNBOOK.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
 def test_there_are_alerts() -> None:
     """The files are where the other tests look for them."""
     assert len(alert_files()) >= 4
@@ -61,18 +53,6 @@ def test_alerts_say_what_to_do(name: str) -> None:
         assert notes["description"].endswith(".")
         assert notes["runbook_url"] == f"{{{{ $externalLabels.runbook }}}}#{name.lower()}"
         assert notes["dashboard_url"].startswith("{{ $externalLabels.grafana }}/d/storefront-")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_runbook_has_a_section(name: str) -> None:
-    """The section says what the alert means, whom it hurts, how to find the cause and what to do."""
-    section = _sections()[name]
-    assert [word for word in _SECTIONS if not re.search(rf"^(#+ |\*\*){word}", section, re.MULTILINE)] == []
-
-
-def test_the_runbook_has_no_section_of_an_alert_that_is_gone() -> None:
-    """Sections whose heading is one word are alerts."""
-    assert [heading for heading in _sections() if " " not in heading and heading not in NAMES] == []
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"Watchdog"}))

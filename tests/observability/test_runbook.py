@@ -38,22 +38,15 @@ def test_each_section_has_the_four_parts_in_order() -> None:
         assert "```" in section.parts["Diagnosis"], section.title
 
 
-def test_each_alert_says_what_a_page_needs() -> None:
-    """An alert has a severity, says what is wrong, and leads to its section and to a dashboard that exists."""
-    uids = {
-        json.loads(path.read_text("utf-8"))["uid"] for path in (OBSERVABILITY / "grafana").rglob("dashboards/**/*.json")
-    }
+def test_each_alert_leads_to_a_dashboard() -> None:
+    """The dashboard that an alert links exists, for each service that it may be about."""
+    files = (OBSERVABILITY / "grafana").rglob("dashboards/**/*.json")
+    uids = {json.loads(path.read_text("utf-8"))["uid"] for path in files}
     for rule in alerts():
-        name, notes = rule["alert"], rule["annotations"]
-        assert set(notes) == {"summary", "description", "runbook_url", "dashboard_url"}, name
-        assert rule["labels"]["severity"] in ("critical", "warning", "none"), name
-        assert notes["runbook_url"] == "{{ $externalLabels.runbook }}#" + name.lower()
-        where = re.fullmatch(
-            r"\{\{ \$externalLabels\.grafana \}\}/d/([^?]+)(\?var-service=.*)?", notes["dashboard_url"]
-        )
-        assert where is not None, name
+        where = re.search(r"/d/([^?]+)", rule["annotations"]["dashboard_url"])
+        assert where is not None, rule["alert"]
         for service in ("gateway", "catalogue", "user"):
-            assert re.sub(r"\{\{ \$labels\.\w+ \}\}", service, where[1]) in uids, name
+            assert re.sub(r"\{\{ \$labels\.\w+ \}\}", service, where[1]) in uids, rule["alert"]
 
 
 def test_links_lead_somewhere() -> None:
