@@ -129,16 +129,23 @@ def _binary(node: Node, lines: list[Line]) -> Vector | float:
     left, right = _metric(left_node, lines), _metric(right_node, lines)
     if isinstance(left, dict) and isinstance(right, dict):
         return _of_vectors(sign.name, left, right)
+    if sign.name not in _ARITHMETIC and sign.name not in _COMPARISON:
+        raise NotModelled(node.text)
     if isinstance(left, float) and isinstance(right, float):
         return _ARITHMETIC[sign.name](left, right)
-    vector = left if isinstance(left, dict) else right
-    pairs = {
-        labels: (value, right) if isinstance(right, float) else (left, value)
-        for labels, value in (vector if isinstance(vector, dict) else {}).items()
-    }
-    if sign.name in _ARITHMETIC:
-        return {labels: _ARITHMETIC[sign.name](*pair) for labels, pair in pairs.items()}  # type: ignore[arg-type]
-    return {labels: vector[labels] for labels, pair in pairs.items() if _COMPARISON[sign.name](*pair)}  # type: ignore[index, arg-type]
+    return _with_number(sign.name, left, right)
+
+
+def _with_number(sign: str, left: Vector | float, right: Vector | float) -> Vector:
+    pairs: dict[Labels, tuple[float, float]] = {}
+    if isinstance(left, dict) and isinstance(right, float):
+        pairs = {labels: (value, right) for labels, value in left.items()}
+    elif isinstance(left, float) and isinstance(right, dict):
+        pairs = {labels: (left, value) for labels, value in right.items()}
+    if sign in _ARITHMETIC:
+        return {labels: _ARITHMETIC[sign](*pair) for labels, pair in pairs.items()}
+    kept = 0 if isinstance(left, dict) else 1
+    return {labels: pair[kept] for labels, pair in pairs.items() if _COMPARISON[sign](*pair)}
 
 
 def _of_vectors(sign: str, left: Vector, right: Vector) -> Vector:
