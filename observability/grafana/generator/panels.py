@@ -32,11 +32,12 @@ def lines(
     steps: Steps = (),
     base: str = "green",
     stacked: bool = False,
+    minimum: float | None = 0,
     maximum: float | None = None,
     log_scale: bool = False,
     links: tuple[Link, ...] = (),
 ) -> Panel:
-    """Series over time. `steps` are drawn as lines."""
+    """Series over time. `steps` are drawn as lines. What may be negative has no `minimum`."""
     custom: Json = {
         "drawStyle": "line",
         "fillOpacity": 25 if stacked else 8,
@@ -52,12 +53,11 @@ def lines(
         "color": {"mode": "palette-classic"},
         "custom": custom,
         "mappings": [],
-        "min": 0,
         "thresholds": steps_json(steps, base),
         "unit": unit,
     }
-    if log_scale:
-        del defaults["min"]
+    if minimum is not None and not log_scale:
+        defaults["min"] = minimum
     if maximum is not None:
         defaults["max"] = maximum
     body = {

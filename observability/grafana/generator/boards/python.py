@@ -138,6 +138,7 @@ def board() -> Board:
                 ),
                 good="around zero.",
                 act="steadily above: a leak. 1 KiB/s is 84 MiB a day.",
+                minimum=None,
                 width=QUARTER,
                 links=(RUNBOOK,),
             ),

@@ -144,6 +144,8 @@ def _left(slo: str) -> Panel:
         good="falls slowly, and rises again as old trouble leaves the 30 days.",
         act="a step down is an incident: the marks show whether a deploy began it.",
         width=THIRD,
+        minimum=None,
+        maximum=1,
         base="red",
         steps=((0.0, "orange"), (0.25, "green")),
         links=(RUNBOOK,),
