@@ -142,4 +142,5 @@ def test_without_a_run_there_is_nothing_to_observe(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", {"PATH": os.defpath})
     assert main(["observe"]) == 1
+    assert not (tmp_path / ".run").exists()
     assert re.fullmatch("stack: there is nothing to observe: start `make run` .*\n", capsys.readouterr().err)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stack.observe import Observer
-from stack.observe_plan import make_watch
+from stack.observe_plan import check_run, make_watch
 from stack.plan import StackError, check_ports, make_plan
 from stack.state import only_one
 from stack.stores import remove_stores
@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         plan = make_plan(Path.cwd() / ".run", os.environ)
         if verb == "observe":
+            check_run(plan)
             with only_one(replace(plan, directory=plan.directory / "observe")):
                 asyncio.run(Observer(make_watch(plan, Path.cwd() / "observability")).run())
             return 0

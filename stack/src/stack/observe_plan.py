@@ -37,6 +37,12 @@ class Watch:
     exporter_log: Path
 
 
+def check_run(plan: Plan) -> None:
+    """Raise StackError if nothing runs there."""
+    if not state.is_running(plan.directory):
+        raise StackError("there is nothing to observe: start `make run` in another shell, and leave it running")
+
+
 def make_watch(plan: Plan, configuration: Path) -> Watch:
     """The plan to watch a run, and the files that it takes, in `.run/observe/`.
 
@@ -44,10 +50,8 @@ def make_watch(plan: Plan, configuration: Path) -> Watch:
         configuration: the directory `observability`.
 
     Raises:
-        StackError: there is no run, Prometheus or Alertmanager is missing, or a port is taken.
+        StackError: Prometheus or Alertmanager is missing, or a port is taken.
     """
-    if not state.is_running(plan.directory):
-        raise StackError("there is nothing to observe: start `make run` in another shell, and leave it running")
     ports = {
         "prometheus": port_of("PROMETHEUS_PORT", PROMETHEUS_PORT, plan.environment),
         "alertmanager": port_of("ALERTMANAGER_PORT", ALERTMANAGER_PORT, plan.environment),
