@@ -157,8 +157,8 @@ def test_every_json_line_of_ours_is_understood() -> None:
 
 def test_queries_give_data() -> None:
     """Every query of dashboards and documents gives data on what a run of the storefront with an outage wrote. One that
-    looks for what did not happen in it looks for words that a service can say. Those of docs/ tell of runs of their own:
-    they are evaluated, and may find nothing.
+    looks for what did not happen in it looks for words that a service can say. Those of docs/ tell of runs of their
+    own: they are evaluated, and may find nothing.
     """
     failures = []
     for query, tree in _written():
