@@ -49,6 +49,14 @@ def test_images_are_pinned_in_one_place(services: dict[str, Any]) -> None:
     assert len(repositories) == len(set(repositories))
 
 
+def test_images_of_ours_are_built_once(services: dict[str, Any]) -> None:
+    """By the first job that needs each: it comes before everybody else who does."""
+    built = {service["image"]: name for name, service in services.items() if "build" in service}
+    assert built == {f"storefront-{name}:1.0.0": f"{name}-migrate" for name in ("gateway", "catalogue", "user")}
+    bake = (ROOT / "docker-bake.hcl").read_text()
+    assert re.search(r'variable "VERSION" \{\s+default = "1\.0\.0"', bake), "and bake gives the same tag"
+
+
 def test_only_the_gateway_and_grafana_are_published(file: dict[str, Any], services: dict[str, Any]) -> None:
     """Nothing else has a port on the host, these have theirs on this machine only, and only they have a network that
     leads outside.
