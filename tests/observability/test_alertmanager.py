@@ -120,6 +120,112 @@ def test_a_cause_never_silences_what_users_feel() -> None:
             assert {"alertname", "service"} <= set(rule["equal"])
 
 
+def _silences(source: dict[str, str], target: dict[str, str]) -> bool:
+    """Whether `target` is not sent while `source` fires, as prometheus.io/docs/alerting/latest/configuration says."""
+    return any(
+        _matches(rule["source_matchers"], source)
+        and _matches(rule["target_matchers"], target)
+        and not (_matches(rule["target_matchers"], source) and _matches(rule["source_matchers"], target))
+        and all(source.get(name, "") == target.get(name, "") for name in rule["equal"])
+        for rule in _config()["inhibit_rules"]
+    )
+
+
+def _matches(matchers: list[str], labels: dict[str, str]) -> bool:
+    parsed = [re.fullmatch(r'(\w+)(=~|=)"([^"]*)"', matcher) for matcher in matchers]
+    return all(found and _matches_one(found[2], found[3], labels.get(found[1], "")) for found in parsed)
+
+
+def _matches_one(operator: str, operand: str, value: str) -> bool:
+    return bool(re.fullmatch(operand, value)) if operator == "=~" else operand == value
+
+
+def _alert(text: str) -> dict[str, str]:
+    """`Name critical service=user`: an alert's labels."""
+    name, severity, *rest = text.split()
+    return {"environment": "compose", "alertname": name, "severity": severity, **dict(one.split("=") for one in rest)}
+
+
+SILENT = (
+    (
+        "DiskAlmostFull critical service=node instance=a device=sda",
+        "DiskAlmostFull warning service=node instance=a device=sda",
+    ),
+    (
+        "DiskAlmostFull warning service=node instance=a device=sda",
+        "DiskFillingUp warning service=node instance=a device=sda",
+    ),
+    (
+        "AvailabilityBudgetBurn critical service=user burn_rate=14.4",
+        "AvailabilityBudgetBurn critical service=user burn_rate=6",
+    ),
+    (
+        "AvailabilityBudgetBurn critical service=user burn_rate=6",
+        "AvailabilityBudgetBurn warning service=user burn_rate=1",
+    ),
+    ("LatencyBudgetBurn warning service=user burn_rate=3", "LatencyBudgetBurn warning service=user burn_rate=1"),
+    ("LatencyBudgetBurn critical service=user slo=latency", "ErrorBudgetLow warning service=user slo=latency"),
+    ("AvailabilityBudgetBurn critical service=user slo=availability", "ErrorRateHigh critical service=user"),
+    ("TargetDown critical service=user", "TargetDown warning service=user instance=a"),
+    ("TargetDown critical service=user", "DatabasePoolExhausted warning service=user"),
+    ("TargetMissing critical service=gateway", "ProbeFailing critical service=gateway instance=a"),
+    ("TargetDown critical service=catalogue", "UpstreamBreakerOpen warning service=gateway upstream=catalogue"),
+    ("PostgresDown critical service=postgres", "DatabaseUnreachable critical service=user"),
+    ("PostgresDown critical service=postgres", "RouteFeedStale warning service=gateway source=database"),
+    ("DatabaseUnreachable warning service=catalogue", "CatalogueFallbackActive warning service=catalogue"),
+    ("RedisDown warning service=redis", "CacheUnavailable warning service=user"),
+    ("EventsFailing warning service=gateway", "OutboxLagging warning service=gateway"),
+)
+SENT = (
+    (
+        "DiskAlmostFull critical service=node instance=a device=sda",
+        "DiskAlmostFull warning service=node instance=a device=sdb",
+    ),
+    (
+        "AvailabilityBudgetBurn critical service=user burn_rate=14.4",
+        "AvailabilityBudgetBurn critical service=user burn_rate=14.4",
+    ),
+    (
+        "AvailabilityBudgetBurn critical service=user burn_rate=6",
+        "AvailabilityBudgetBurn critical service=user burn_rate=14.4",
+    ),
+    (
+        "AvailabilityBudgetBurn critical service=user burn_rate=14.4",
+        "AvailabilityBudgetBurn critical service=gateway burn_rate=6",
+    ),
+    (
+        "AvailabilityBudgetBurn critical service=user burn_rate=14.4",
+        "LatencyBudgetBurn critical service=user burn_rate=6",
+    ),
+    ("LatencyBudgetBurn critical service=user slo=latency", "ErrorBudgetLow warning service=user slo=availability"),
+    ("TargetDown warning service=user instance=a", "DatabasePoolExhausted warning service=user"),
+    ("TargetDown critical service=user", "AvailabilityBudgetBurn critical service=user burn_rate=14.4"),
+    ("TargetDown critical service=user", "UpstreamBreakerOpen warning service=gateway upstream=catalogue"),
+    ("PostgresDown critical service=postgres", "AvailabilityBudgetBurn critical service=user burn_rate=14.4"),
+    ("PostgresDown critical service=postgres", "RouteFeedStale warning service=gateway source=disk"),
+    ("PostgresDown critical service=postgres", "RedisDown warning service=redis"),
+    ("DatabaseUnreachable critical service=user", "OutboxLagging warning service=gateway"),
+)
+
+
+@pytest.mark.parametrize(("source", "target"), SILENT)
+def test_what_follows_is_silent(source: str, target: str) -> None:
+    """What is known already is not said in other words."""
+    assert _silences(_alert(source), _alert(target))
+
+
+@pytest.mark.parametrize(("source", "target"), SENT)
+def test_what_does_not_follow_is_sent(source: str, target: str) -> None:
+    """Another service, another device, what shoppers feel, and an alert itself: none is silenced."""
+    assert not _silences(_alert(source), _alert(target))
+
+
+def test_another_environment_is_sent() -> None:
+    """One Alertmanager for production and staging mixes nothing up."""
+    source, target = (_alert(text) for text in SILENT[11])
+    assert not _silences(source, {**target, "environment": "staging"})
+
+
 def test_alerts_are_delivered(tmp_path: Path) -> None:
     """From Prometheus through Alertmanager: the page arrives in its group, with all that a person needs; what follows
     from it does not arrive while it lasts, and does when it is over; the end of each is told; the Watchdog goes on.

@@ -28,6 +28,7 @@ from tests.observability.collected import (
 )
 from tests.observability.gotemplate import TemplateError, execute
 from tests.observability.pipelines import FILES, OBSERVABILITY
+from tests.observability.queries import ROOT
 from tests.observability.stages import Entry, Pipeline, Stage, rfc3339_ns
 
 pytestmark = pytest.mark.rules
@@ -293,6 +294,28 @@ def test_loki_takes_what_is_sent() -> None:
     assert len(LABELS["kubernetes"]) + 1 <= limits["max_label_names_per_series"] < 10
     assert config["analytics"] == {"reporting_enabled": False}
     assert config["server"]["http_listen_port"] == 3100
+
+
+def test_compose_keeps_what_has_to_last() -> None:
+    """Loki's data and the collectors' positions are on volumes, and Docker's files are where the collectors look."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    mounts = {
+        name: {
+            mount.split(":")[-2] if mount.endswith(":ro") else mount.split(":")[-1]
+            for mount in services[name]["volumes"]
+        }
+        for name in ("loki", "promtail", "alloy")
+    }
+    loki = yaml.safe_load((OBSERVABILITY / "loki" / "loki.yml").read_text("utf-8"))
+    positions = yaml.safe_load((OBSERVABILITY / "promtail" / "promtail.yml").read_text("utf-8"))["positions"][
+        "filename"
+    ]
+    assert loki["common"]["path_prefix"] in mounts["loki"]
+    assert str(Path(positions).parent) in mounts["promtail"]
+    assert "--storage.path=/data" in services["alloy"]["command"]
+    assert "/data" in mounts["alloy"]
+    read = collectors("compose")["promtail"].static["__path__"].split("/*")[0]
+    assert read in mounts["promtail"] & mounts["alloy"]
 
 
 def _commands() -> list[tuple[str, list[str | Path]]]:
