@@ -36,15 +36,17 @@ unsettled() {
     states | awk '!($2 == "exited" && $3 == 0) && !($2 == "running" && ($4 == "healthy" || $4 == "-"))'
 }
 
-compose up -d --no-build "$@"
+fail() {
+    echo "make up: $1 (container, state, exit status, health):" >&2
+    unsettled >&2
+    echo "$spelled logs SERVICE says more. What is well runs on; make down stops it." >&2
+    exit 1
+}
+
+compose up -d --no-build "$@" || fail "not everything could be started"
 waited_s=0
 until [ -z "$(unsettled)" ]; do
-    if [ "$waited_s" -ge "$LIMIT_S" ]; then
-        echo "make up: not well after $LIMIT_S s (container, state, exit status, health):" >&2
-        unsettled >&2
-        echo "$spelled logs SERVICE says more; the rest runs on" >&2
-        exit 1
-    fi
+    [ "$waited_s" -lt "$LIMIT_S" ] || fail "not well after $LIMIT_S s"
     sleep 1
     waited_s=$((waited_s + 1))
 done

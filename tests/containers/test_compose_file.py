@@ -71,7 +71,9 @@ def test_only_the_gateway_and_grafana_are_published(file: dict[str, Any], servic
 
 
 def test_every_service_is_bounded(services: dict[str, Any]) -> None:
-    """Memory, processes and log files of each have a limit."""
+    """Memory, processes and log files of each have a limit, and what watches has less of a claim on processors."""
+    watching = {name for name, service in services.items() if "observability" in service.get("networks", ())}
+    assert {name for name, service in services.items() if service.get("cpu_shares", 1024) < 1024} == watching
     for name, service in services.items():
         assert re.fullmatch(r"\d+m", service["mem_limit"]), name
         assert service["pids_limit"] <= 512, name
