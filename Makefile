@@ -125,7 +125,8 @@ setup:  ## Make .venv (every verb does so when it has to); PYTHON=python3.12 for
 
 .PHONY: clean
 clean:  ## Remove .venv and every cache; the data in .run stays
-	@rm -rf .venv .venv.lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	@rm -rf .venv .venv.lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis \
+		tests/observability/node/node_modules
 	@find . -path ./.git -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +
 
 .PHONY: help

@@ -1,7 +1,8 @@
 """How lines get into Loki: Promtail and Alloy make the same of the same recorded lines, and Loki takes what they send.
 
 There is no Promtail, Alloy or Loki in the package indexes that a run of these tests can use, so the stages are
-evaluated by tests/observability/stages.py. Where the programs are on the PATH they check the files themselves.
+evaluated by tests/observability/stages.py. Where the programs or their images are at hand, they check the files
+themselves.
 """
 
 import json
@@ -296,9 +297,14 @@ def test_loki_takes_what_is_sent() -> None:
     assert config["server"]["http_listen_port"] == 3100
 
 
+def _services() -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    return services
+
+
 def test_compose_keeps_what_has_to_last() -> None:
     """Loki's data and the collectors' positions are on volumes, and Docker's files are where the collectors look."""
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    services = _services()
     mounts = {
         name: {
             mount.split(":")[-2] if mount.endswith(":ro") else mount.split(":")[-1]
@@ -327,19 +333,25 @@ def _commands() -> list[tuple[str, list[str | Path]]]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("program", "arguments"), _commands(), ids=lambda value: value if isinstance(value, str) else ""
-)
+def _program(name: str) -> list[str]:
+    """How to run it: from the PATH, else from its image if Docker has that already. The paths are the same in both."""
+    if path := shutil.which(name):
+        return [path]
+    image = _services()[name]["image"]
+    if shutil.which("docker"):
+        known = subprocess.run(["docker", "image", "inspect", image], capture_output=True, timeout=60, check=False)
+        if known.returncode == 0:
+            return ["docker", "run", "--rm", "--network=none", f"--volume={OBSERVABILITY}:{OBSERVABILITY}:ro", image]
+    pytest.skip(f"`{name}` is not installed, Docker has no {image}, and no package index that these tests use has it")
+
+
+@pytest.mark.parametrize(("program", "arguments"), _commands())
 def test_the_program_itself_accepts_its_file(program: str, arguments: list[str | Path]) -> None:
-    """Where Loki, Promtail or Alloy is installed. In CI as well it is skipped without: neither Debian nor PyPI nor npm
+    """Where Loki, Promtail or Alloy is at hand. In CI as well it is skipped without: neither Debian nor PyPI nor npm
     has them.
     """
-    path = shutil.which(program)
-    if path is None:
-        pytest.skip(f"`{program}` is not installed, and no package index that these tests use has it")
-    done = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    if program == "loki" and "unknown" in done.stderr.lower() and "genetic" in done.stdout.lower():
-        pytest.skip("`loki` is another program of that name")
+    command = [*_program(program), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     if "fmt" in arguments:
         assert done.stdout == Path(arguments[-1]).read_text("utf-8")
