@@ -1,13 +1,14 @@
 """Prometheus and the logs beside a whole storefront that has seen traffic of every kind, and faults of every kind."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from chassis.testing import require, wait_until
 from tests.telemetry import expressions, joins, labels, matrix, traffic
-from tests.telemetry.stage import INTERVAL_S, Stage, running
+from tests.telemetry.stage import Stage, running
 
 pytestmark = pytest.mark.slow
 
@@ -49,13 +50,8 @@ def test_what_operators_see(stage: Stage, subtests: pytest.Subtests) -> None:
 
 
 def _wait_for_rules(stage: Stage) -> None:
-    """Until every rule has been evaluated with all that the traffic left, those that build on others too."""
-    last = stage.value("time()")
-    wait_until(lambda: stage.value("min(timestamp(up))") > last, timeout_s=30, what="scrapes")
-    for _ in range(3):
-        last = stage.value("time()")
-        wait_until(
-            lambda last=last: stage.value("min(prometheus_rule_group_last_evaluation_timestamp_seconds)") > last,  # type: ignore[misc]
-            timeout_s=20 * INTERVAL_S,
-            what="rules",
-        )
+    """Until every target was scraped and every rule evaluated after the traffic, and rules that build on others too."""
+    for newest in ("timestamp(up)", "prometheus_rule_group_last_evaluation_timestamp_seconds"):
+        end_s = stage.value("time()")
+        wait_until(partial(stage.query, f"min({newest}) > {end_s}"), timeout_s=30, interval_s=0.3, what=newest)
+    wait_until(lambda: not expressions.check_recorded(stage), timeout_s=30, interval_s=0.3, what="rules without data")
