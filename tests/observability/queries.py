@@ -113,8 +113,7 @@ def install() -> str:
         fcntl.flock(file, fcntl.LOCK_EX)
         digest = hashlib.sha256(file.read()).hexdigest()
         if not stamp.is_file() or stamp.read_text("utf-8") != digest:
-            command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit-lockfile-registry-resolved"]
-            done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=180, check=False)
+            done = subprocess.run([npm, "ci"], cwd=NODE, capture_output=True, text=True, timeout=180, check=False)
             if done.returncode:
                 missing(f"npm cannot install the parsers of {NODE.relative_to(ROOT)}: {done.stderr.strip()[-500:]}")
             stamp.write_text(digest, "utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 import gunicorn
 import pytest
 
-from tests.observability.collected import OURS, collectors, of_compose, written
+from tests.observability.collected import OURS, collectors, of_compose, of_kubernetes, written
 from tests.observability.logql import Line, Row
 from tests.observability.logql_metrics import QueryFailed, answer
 from tests.observability.logql_tree import NotModelled, maybe, unquoted
@@ -83,8 +83,9 @@ WITH_INJECTED_GROUPING = {"Rate", "CountOverTime", "BytesRate", "BytesOverTime",
 
 
 @cache
-def _lines() -> tuple[Line, ...]:
-    sent = of_compose(collectors("compose")["promtail"], written(*OURS))
+def _lines(place: str = "compose") -> tuple[Line, ...]:
+    collect = of_compose if place == "compose" else of_kubernetes
+    sent = collect(collectors(place)["promtail"], written(*OURS))
     return tuple(Line(entry.labels, entry.metadata, entry.line) for entry in sent if entry)
 
 
@@ -130,10 +131,11 @@ def _sources() -> str:
     return "\n".join(path.read_text("utf-8") for folder in folders for path in sorted(folder.rglob("*.py")))
 
 
+@pytest.mark.parametrize("place", ["compose", "kubernetes"])
 @pytest.mark.parametrize("query", DOCUMENTED)
-def test_documented_queries_give_lines(query: str) -> None:
-    """Each gives lines of the catalogue, and of nobody else."""
-    rows = answer(_tree(query), _lines())
+def test_documented_queries_give_lines(query: str, place: str) -> None:
+    """Each gives lines of the catalogue, and of nobody else, wherever the storefront runs."""
+    rows = answer(_tree(query), _lines(place))
     assert isinstance(rows, list)
     assert {row.labels["service"] for row in rows} == {"catalogue"}
 
