@@ -54,8 +54,7 @@ def prometheus(config: Path, data: Path, *, port: int, path: str | None = None) 
     arguments = [binary, f"--config.file={config}", f"--storage.tsdb.path={data}", "--storage.tsdb.retention.time=7d"]
     # What fires in the first seconds is lost, as Alertmanager has not been discovered by then: say it again soon.
     arguments.append("--rules.alert.resend-delay=10s")
-    arguments += [f"--web.listen-address={HOST}:{port}", "--log.level=warn"]
-    return Command("prometheus", arguments, url=f"http://{HOST}:{port}")
+    return _served("prometheus", arguments, port)
 
 
 def alertmanager(config: Path, data: Path, *, port: int, path: str | None = None) -> Command:
@@ -64,8 +63,14 @@ def alertmanager(config: Path, data: Path, *, port: int, path: str | None = None
     if binary is None:
         raise StackError(f"`prometheus-alertmanager` is not installed: {REMEDY}")
     arguments = [binary, f"--config.file={config}", f"--storage.path={data}", "--cluster.listen-address="]
-    arguments += [f"--web.listen-address={HOST}:{port}", "--log.level=warn"]
-    return Command("alertmanager", arguments, url=f"http://{HOST}:{port}")
+    return _served("alertmanager", arguments, port)
+
+
+def _served(name: str, arguments: list[str], port: int) -> Command:
+    """Alerts link to the address by which people come, not to the name of this machine."""
+    url = f"http://{HOST}:{port}"
+    more = [f"--web.listen-address={HOST}:{port}", f"--web.external-url={url}", "--log.level=warn"]
+    return Command(name, [*arguments, *more], url=url)
 
 
 def exporter(which: Exporter, binary: str, *, port: int, urls: Mapping[str, str], blackbox: Path) -> Command:
