@@ -1,7 +1,9 @@
 """What every alert has, whoever wrote it."""
 
+import json
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from tests.observability.promtool import alert_files, rule_files, unit_tests
 
 pytestmark = pytest.mark.rules
 
+DASHBOARDS = Path(__file__).parents[2] / "observability" / "grafana" / "dashboards"
 _RECORDED = re.compile(r"(?<![\w:])[a-zA-Z_]\w*:[\w:]+")
 
 
@@ -53,6 +56,19 @@ def test_alerts_say_what_to_do(name: str) -> None:
         assert notes["description"].endswith(".")
         assert notes["runbook_url"] == f"{{{{ $externalLabels.runbook }}}}#{name.lower()}"
         assert notes["dashboard_url"].startswith("{{ $externalLabels.grafana }}/d/storefront-")
+
+
+def test_links_choose_what_their_dashboard_lets_one_choose() -> None:
+    """A `var-x` of a link to a dashboard is a variable of that dashboard, which would be passed over otherwise."""
+    boards = [json.loads(path.read_text(encoding="utf-8")) for path in DASHBOARDS.rglob("*.json")]
+    variables = {board["uid"]: {variable["name"] for variable in board["templating"]["list"]} for board in boards}
+    links = [rule["annotations"]["dashboard_url"].partition("/d/")[2].partition("?") for rule in ALERTS]
+    assert any(query for _, _, query in links)
+    for link, _, query in links:
+        pattern = re.compile(re.sub(r"\{\{.*\}\}", ".+", link))  # storefront-service-{{ … }}: one for each service
+        uids = [uid for uid in variables if pattern.fullmatch(uid)]
+        assert uids, link
+        assert [uid for uid in uids if not variables[uid].issuperset(re.findall(r"var-(\w+)=", query))] == []
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"Watchdog"}))
