@@ -118,21 +118,25 @@ class Project:
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """What Docker knows of each service's container."""
-        ids = self.compose("ps", "-a", "-q").split()
+        ids = run("docker", "ps", "-a", "-q", *self._filter()).split()
         found = json.loads(run("docker", "inspect", *ids)) if ids else []
         return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
 
     def execute(self, service: str, *command: str) -> str:
         """Run a command in a service's container. Returns what it printed; raises ComposeFailed."""
-        return self.compose("exec", "-T", service, *command)
+        container = run("docker", "ps", "-q", *self._filter(service)).strip()
+        return run("docker", "exec", container, *command)
+
+    def _filter(self, service: str = "") -> list[str]:
+        labels = [f"project={self.name}", *([f"service={service}"] if service else [])]
+        return [word for label in labels for word in ("--filter", f"label=com.docker.compose.{label}")]
 
     def left_overs(self) -> list[str]:
         """The containers, volumes and networks of this project that exist."""
-        label = f"label=com.docker.compose.project={self.name}"
         return [
             line
             for kind in (("ps", "-a"), ("volume", "ls"), ("network", "ls"))
-            for line in run("docker", *kind, "-q", "--filter", label).split()
+            for line in run("docker", *kind, "-q", *self._filter()).split()
         ]
 
 

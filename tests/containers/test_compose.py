@@ -17,6 +17,7 @@ from tests.containers.project import ComposeFailed, Project, run
 pytestmark = pytest.mark.containers
 
 SERVICES = {"gateway": 10001, "catalogue": 10001, "user": 10001}
+READER = ("docker", "run", "--rm", "--network=none")
 JSON = {"Content-Type": "application/json"}
 
 
@@ -156,7 +157,7 @@ def test_nobody_knows_anothers_secret(shop: Shop) -> None:
     volume = f"{shop.project.name}_secrets"
     image = containers["redis"]["Config"]["Image"]
     everything = ("sh", "-c", "cat /kept/* | fold -w 48")
-    kept = run("docker", "run", "--rm", "-v", f"{volume}:/kept:ro", image, *everything).split()
+    kept = run(*READER, "-v", f"{volume}:/kept:ro", image, *everything).split()
     assert len(kept) > 8
     assert len(kept) == len(set(kept))
     told = json.dumps(containers) + shop.project.compose("logs", "--no-color")
@@ -186,7 +187,7 @@ def test_log_lines_say_whose_they_are(shop: Shop) -> None:
     container = shop.project.containers()["gateway"]
     folder = container["LogPath"].rpartition("/")[0]
     image = shop.project.containers()["redis"]["Config"]["Image"]
-    reader = ("docker", "run", "--rm", "--cap-drop=ALL", "-v", f"{folder}:/logs:ro", image)
+    reader = (*READER, "--cap-drop=ALL", "-v", f"{folder}:/logs:ro", image)
     lines = [json.loads(line) for line in run(*reader, "sh", "-c", "cat /logs/*-json.log").splitlines()]
     assert {line["attrs"]["tag"] for line in lines} == {f"storefront/gateway/{container['Name'].lstrip('/')}"}
     requests = [json.loads(line["log"]) for line in lines if '"GET /api/products HTTP/1.1\\" 200' in line["log"]]
