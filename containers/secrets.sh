@@ -8,21 +8,24 @@ umask 077
 
 SERVICE=10001 REDIS=10002 ROLES=10003 NOBODY=65534 GRAFANA=472 LOKI=10001
 
-# secret NAME: print that secret; it is made when it is asked for the first time.
-secret() {
+# make NAME: make that secret, unless it is there.
+make() {
     kept=/volumes/secrets/$1
-    if [ ! -s "$kept" ]; then
-        od -An -v -tx1 -N24 /dev/urandom | tr -d ' \n' >"$kept.new"
-        [ "$(wc -c <"$kept.new")" -eq 48 ] || { echo "secrets: no randomness" >&2; exit 1; }
-        mv "$kept.new" "$kept"
-    fi
-    cat "$kept"
+    [ -s "$kept" ] && return
+    od -An -v -tx1 -N24 /dev/urandom | tr -d ' \n' >"$kept.new"
+    [ "$(wc -c <"$kept.new")" -eq 48 ] || { echo "secrets: no randomness" >&2; exit 1; }
+    mv "$kept.new" "$kept"
 }
+
+# secret NAME: print that secret.
+secret() { cat "/volumes/secrets/$1"; }
 
 # give UID VOLUME/FILE: write standard input there, readable by UID only.
 give() {
     directory=/volumes/${2%/*} file=${2##*/}
+    rm -f "$directory/.$file.new"
     cat >"$directory/.$file.new"
+    [ -s "$directory/.$file.new" ] || { echo "secrets: nothing to give to $2" >&2; exit 1; }
     chmod 0400 "$directory/.$file.new"
     chown "$1:$1" "$directory/.$file.new"
     mv "$directory/.$file.new" "$directory/$file"
@@ -30,6 +33,10 @@ give() {
 }
 
 chmod 0700 /volumes/secrets
+for name in postgres-superuser postgres-catalogue postgres-users postgres-gateway postgres-exporter \
+    redis-user redis-gateway redis-exporter gateway-admin-key grafana-admin-password grafana-secret-key; do
+    make "$name"
+done
 
 secret postgres-superuser | give 0 postgres/superuser
 secret postgres-superuser | give "$ROLES" roles/superuser
