@@ -19,9 +19,34 @@ PYPROJECTS := chassis/pyproject.toml functions/redirect/pyproject.toml $(SERVICE
 run: setup  ## Serve the whole storefront on http://127.0.0.1:8000; Ctrl-C stops it
 	@exec $(PY) -m stack $(ARGS)
 
+.PHONY: observe
+observe: setup  ## Watch what `make run` serves with Prometheus and Alertmanager, on http://127.0.0.1:9090
+	@exec $(PY) -m stack observe
+
 .PHONY: bench
 bench: setup  ## Measure it beside its peers, with wrk (a quarter of an hour)
 	@$(PY) -m loadtest.bench $(ARGS)
+
+##@ Containers
+
+.PHONY: up
+up: images  ## The same and what watches it, in containers: http://localhost:8000, Grafana on :3000
+	@sh scripts/up.sh $(ARGS)
+
+.PHONY: down
+down:  ## Stop what `make up` started; the data stays
+	@sh scripts/up.sh --down
+
+# More words for docker build: make images IMAGE_FLAGS="--network host"
+IMAGE_FLAGS ?=
+.PHONY: images
+images:  ## Build the image of every service
+	@for service in $(SERVICES); do \
+		echo "storefront-$$service:1.0.0" && \
+		DOCKER_BUILDKIT=1 docker build --quiet --build-arg SERVICE=$$service \
+			--build-arg COMMIT="$$(git rev-parse --short=10 HEAD 2>/dev/null || echo unknown)" \
+			--tag storefront-$$service:1.0.0 $(IMAGE_FLAGS) . >/dev/null || exit; \
+	done
 
 ##@ Check
 
@@ -76,6 +101,10 @@ docs: setup  ## Write what the READMEs and .env.example take from the code and f
 	@$(PY) scripts/variables.py
 	@$(PY) scripts/figures.py
 
+.PHONY: dashboards
+dashboards: setup  ## Make Grafana's dashboards anew, from Python and the runbook
+	@$(PY) -m observability.grafana.generator
+
 # dev.txt first; the services take its versions, so that what is tested is what is shipped.
 COMPILE = sh scripts/uv.sh pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-emit-package storefront-chassis --no-emit-package storefront-links-lookup \
@@ -97,11 +126,12 @@ setup:  ## Make .venv (every verb does so when it has to); PYTHON=python3.12 for
 
 .PHONY: clean
 clean:  ## Remove .venv and every cache; the data in .run stays
-	@rm -rf .venv .venv.lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	@rm -rf .venv .venv.lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis \
+		tests/observability/node/node_modules
 	@find . -path ./.git -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +
 
 .PHONY: help
 help:  ## List the verbs
 	@awk 'BEGIN { FS = ":.*  ## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*  ## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*  ## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

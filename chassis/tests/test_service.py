@@ -180,6 +180,20 @@ def test_metrics_name_routes_never_paths(client: FlaskClient) -> None:
     assert "BREW" not in text
 
 
+def test_the_first_error_has_an_increase(client: FlaskClient) -> None:
+    """Before there was any error, the server's errors of every route, and the known kinds of errors, are there as 0;
+    probes have none.
+    """
+    text = client.get("/metrics").get_data(as_text=True)
+    for method, endpoint in (("GET", "get_note"), ("POST", "keep_note"), ("GET", "list_notes"), ("GET", "openapi")):
+        for status in (500, 503, 504):
+            labels = f'endpoint="{endpoint}",method="{method}",status="{status}"'
+            assert f"sample_service_http_requests_total{{{labels}}} 0.0" in text
+    for kind in ("unavailable", "deadline-exceeded", "database-unavailable", "pool-exhausted"):
+        assert f'app_errors_total{{service="sample_service",type="{kind}"}} 0.0' in text
+    assert 'endpoint="health' not in text
+
+
 def test_debug_mode_needs_flask_env(make_app: MakeApp, database_url: str) -> None:
     """FLASK_ENV=development is the only way to debug mode."""
     assert not make_app(DATABASE_URL=database_url, FLASK_DEBUG="1").debug

@@ -132,6 +132,7 @@ class Database:
         self._health_lock = threading.Lock()
         self._health_connection: Any = None
         self._breaker = CircuitBreaker(reset_s=BREAKER_RESET_S, on_change=self._log_change)
+        metrics.expect_errors(DatabaseUnavailable.slug, PoolExhausted.slug)
         self._queries = metrics.counter("db_queries_total", "Statements sent to the database")
         self._connection_errors = metrics.counter("db_connection_errors_total", "Connections that failed or were lost")
         self._wait_seconds = metrics.histogram("db_pool_wait_seconds", "Wait for a pooled connection, seconds")

@@ -98,6 +98,7 @@ def configure(
             shutil.rmtree(metrics_dir, ignore_errors=True)
 
     return {
+        "wsgi_app": f"{service}.wsgi:app",
         "bind": f"{settings.listen_host}:{settings.port}",
         "workers": settings.web_concurrency,
         "threads": settings.threads,

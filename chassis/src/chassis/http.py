@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
@@ -18,6 +19,7 @@ from chassis.health import PROBE_ENDPOINTS
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from werkzeug.datastructures import Headers
+    from werkzeug.routing import Rule
 
     from chassis.metrics import Metrics
 
@@ -59,7 +61,7 @@ class Observe:
             status_code = int(status[:3])
             # Flask keeps its request in the environ until it has answered; its rule is None where no route matched.
             rule = getattr(get("werkzeug.request"), "url_rule", None)
-            endpoint = rule.endpoint.rpartition(".")[2] if rule is not None else get(ENDPOINT, "unmatched")
+            endpoint = name_of(rule) if rule is not None else get(ENDPOINT, "unmatched")
             headers.append(("X-Request-ID", ctx.request_id))
             return start_response(status, headers, exc_info)
 
@@ -87,12 +89,26 @@ def init_app(app: Flask, *, metrics: Metrics, timeout_ms: int, max_body_bytes: i
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
     app.url_map.merge_slashes = False
 
+    @cache
+    def expect_requests() -> None:  # with the first scrape, when all the routes are there
+        for rule in app.url_map.iter_rules():
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+                if name_of(rule) not in PROBE_ENDPOINTS:
+                    metrics.expect_requests(method, name_of(rule))
+
     def answer_metrics() -> Response:
+        expect_requests()
         text, content_type = metrics.exposition()
         return Response(text, content_type=content_type)
 
     app.add_url_rule("/metrics", "metrics", answer_metrics)
     app.wsgi_app = Observe(app.wsgi_app, metrics=metrics, timeout_ms=timeout_ms)  # type: ignore[method-assign]
+
+
+def name_of(rule: Rule) -> str:
+    """The `endpoint` of metrics and the `route` of logs: the view's name, without that of its blueprint."""
+    name: str = rule.endpoint.rpartition(".")[2]
+    return name
 
 
 # --- reading requests ---------------------------------------------------------------------------------------------

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "OTHER"})
 
+SERVER_ERRORS = (500, 503, 504)
+"""Counted from 0: a counter that comes into being with its first event has no increase yet, so no rate would show the
+first error, and a query for errors would be empty instead of 0.
+"""
+
 NEW_FILE_S = 1.0
 """How long a metrics file may be empty; it is a matter of microseconds on a machine that is not busy."""
 
@@ -57,6 +62,7 @@ class Metrics:
             f"{service}_http_request_duration_seconds", "Time to answer, seconds", ("method", "endpoint")
         )
         self._errors = self.counter("app_errors_total", "Errors on our side by type", ("service", "type"))
+        self.expect_errors("unavailable", "deadline-exceeded")
 
     # --- making metrics ---
 
@@ -77,6 +83,20 @@ class Metrics:
     def collector(self, collector: Collector) -> None:
         """Add a collector whose values are worked out at each scrape, in the worker that answers it."""
         self._collectors.append(collector)
+
+    # --- counting from 0 ---
+
+    def expect_requests(self, method: str, endpoint: str) -> None:
+        """Let the `SERVER_ERRORS` of an endpoint be there before the first of them. A series takes 1.2 KB, so this is
+        not for every status.
+        """
+        for status in SERVER_ERRORS:
+            self._requests.labels(method, endpoint, status)
+
+    def expect_errors(self, *kinds: str) -> None:
+        """The same for kinds of `app_errors_total`."""
+        for kind in kinds:
+            self._errors.labels(self.service, kind)
 
     # --- recording ---
 

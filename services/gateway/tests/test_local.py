@@ -184,6 +184,28 @@ def test_what_every_service_reports(gateway: Gateway) -> None:
         assert f"\n{name}" in f"\n{text}", name
 
 
+def test_the_first_event_has_an_increase(gateway: Gateway) -> None:
+    """Of the storefront's own routes and services, what alerts count is there as 0 before it happens."""
+    text = gateway.ask("GET", "/metrics").body.decode()
+    for name in (
+        'gateway_http_requests_total{endpoint="products",method="GET",status="503"}',
+        'gateway_http_requests_total{endpoint="users",method="POST",status="500"}',
+        'gateway_http_requests_total{endpoint="tenant",method="GET",status="504"}',
+        'gateway_http_requests_total{endpoint="change_route",method="PATCH",status="503"}',
+        'api_requests_total{endpoint="resolve",method="GET",status_code="500"}',
+        'api_requests_total{endpoint="service_status",method="GET",status_code="503"}',
+        'gateway_auth_failures_total{reason="scope"}',
+        'gateway_rate_limited_total{endpoint="products",who="address"}',
+        'gateway_shed_total{upstream="catalogue"}',
+        'gateway_retries_total{outcome="over_budget",upstream="user"}',
+        'gateway_upstream_requests_total{outcome="timeout",upstream="user"}',
+        'app_errors_total{service="gateway",type="unavailable"}',
+    ):
+        assert f"\n{name} 0.0\n" in text, name
+    assert 'endpoint="links"' not in text  # there is no such service here
+    assert 'endpoint="health_ready"' not in text
+
+
 def test_a_request_is_one_json_line(gateway: Gateway, path: str) -> None:
     """With the contract's fields and nothing of the query."""
     answer = gateway.ask("GET", f"{path}?email=someone@example.org", {"X-Request-ID": "line"})

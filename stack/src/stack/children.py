@@ -65,6 +65,10 @@ class Child:
             await asyncio.wait([self.reader], timeout=1)
         return code
 
+    def last_words(self) -> str:
+        """Its last lines, for below an error."""
+        return "\n".join(f"{self.name} | {line}" for line in self.last_lines)
+
     async def _pass_on(self, stream: asyncio.StreamReader, output: Output) -> None:
         while True:
             try:
@@ -81,6 +85,11 @@ class Child:
 def start_child(name: str, command: Sequence[str], *, env: Mapping[str, str]) -> Child:
     """Start a process in a session of its own; its output waits to be read."""
     return Child(name, spawn(command, env=env, cwd=Path.cwd(), stdout=subprocess.PIPE))
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
 async def stop_children(children: Sequence[Child], *, timeout_s: float) -> None:

@@ -124,25 +124,34 @@ def make_plan(directory: Path, environment: Mapping[str, str]) -> Plan:
     """The plan for these variables. Raises StackError for a port that is none, or is given twice."""
     ports: dict[str, int] = {}
     for service in (*SERVICES, FUNCTION) if environment.get(FUNCTION.port_variable) else SERVICES:
-        text = environment.get(service.port_variable) or str(service.default_port)
-        port = int(text) if text.isascii() and text.isdecimal() else 0
-        if not 0 < port < 65536:
-            raise StackError(f"{service.port_variable}: got {text!r}, want a port, 1 to 65535")
+        port = port_of(service.port_variable, service.default_port, environment)
         if port in ports.values():
             raise StackError(f"{service.port_variable}: got {port}, which another service has; want a port of its own")
         ports[service.name] = port
     return Plan(directory=directory, ports=ports, environment=environment)
 
 
+def port_of(variable: str, default: int, environment: Mapping[str, str]) -> int:
+    """The port that a variable sets. Raises StackError if that is none."""
+    text = environment.get(variable) or str(default)
+    port = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 0 < port < 65536:
+        raise StackError(f"{variable}: got {text!r}, want a port, 1 to 65535")
+    return port
+
+
 def check_ports(plan: Plan) -> None:
     """Raise StackError that names the first port on which somebody else listens."""
     for service in plan.services:
-        port = plan.ports[service.name]
-        if not port_is_free(port, host=HOST):
-            raise StackError(
-                f"port {port} ({service.name}) is taken: free it, or choose another, "
-                f"as in {service.port_variable}={port + 10} make run"
-            )
+        check_port(service.name, plan.ports[service.name], service.port_variable, verb="run")
+
+
+def check_port(name: str, port: int, variable: str, *, verb: str) -> None:
+    """Raise StackError if somebody listens on the port that `make <verb>` needs for `name`."""
+    if not port_is_free(port, host=HOST):
+        raise StackError(
+            f"port {port} ({name}) is taken: free it, or choose another, as in {variable}={port + 10} make {verb}"
+        )
 
 
 def environment_of(service: str, plan: Plan, stores: Mapping[str, str], *, admin_key: Path) -> dict[str, str]:

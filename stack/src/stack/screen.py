@@ -64,10 +64,11 @@ def render(plan: Plan, stores: Stores, *, admin_key: Path, config: Path, seconds
     for what, command in [*curl_lines(url, admin_key), ("make a key for less than everything", key_line(config))]:
         screen.append(f"    # {what}\n", style="dim").append(f"    {command}\n", style="cyan")
     screen.append("\n  Ctrl-C stops everything. The data stays.\n\n", style="bold")
-    return _to_text(screen)
+    return to_text(screen)
 
 
-def _to_text(text: Text) -> str:
+def to_text(text: Text) -> str:
+    """For `Output.write`: with colours if the output is a terminal, and no line broken."""
     buffer = io.StringIO()
     console = Console(file=buffer, force_terminal=sys.stdout.isatty(), highlight=False)
     console.print(text, soft_wrap=True, end="")

@@ -27,6 +27,24 @@ def only_one(plan: Plan) -> Iterator[None]:
         lock.truncate(0)
 
 
+def is_running(directory: Path) -> bool:
+    """Whether a run has `.run/lock`."""
+    try:
+        with (directory / "lock").open(encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def store_urls(directory: Path) -> dict[str, str]:
+    """The variables that `config_directory` has kept: where the stores of the run are that the user has not named."""
+    folder = directory / "config" / "secrets"
+    return {file.name.upper(): file.read_text(encoding="utf-8") for file in folder.glob("*")}
+
+
 def _who(lock: Path) -> str:
     try:
         found = json.loads(lock.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg2
 
-from stack.children import Child, Output, start_child, stop_children
+from stack.children import Child, Output, how_it_ended, start_child, stop_children
 from stack.plan import TOOLS, Plan, Service, StackError, Tool, environment_of
 from stack.probe import answers
 from stack.screen import render
@@ -102,7 +102,7 @@ class Supervisor:
         await child.read(self._output)
         if await child.wait() != 0:
             raise StackError(
-                f"`{tool.name} {' '.join(arguments)}` failed: {self._remedy_of_database()}", details=_end_of(child)
+                f"`{tool.name} {' '.join(arguments)}` failed: {self._remedy_of_database()}", details=child.last_words()
             )
 
     async def _await(self, name: str, url: str, *, key: str | None = None) -> None:
@@ -123,14 +123,16 @@ class Supervisor:
                     code = await child.wait()
                     if self._stop.is_set():  # both told to stop by the same terminal: not unexpected
                         return
+                    how = how_it_ended(code)
                     raise StackError(
-                        f"{child.name} ended by itself, {_reason(code)}: see its last lines, then `make run` again",
-                        details=_end_of(child),
+                        f"{child.name} ended by itself, {how}: see its last lines, then `make run` again",
+                        details=child.last_words(),
                     )
             for server in stores.started:
                 if (end := server.process.poll()) is not None:
+                    how = how_it_ended(end)
                     raise StackError(
-                        f"{server.name} ended by itself, {_reason(end)}: see {server.log_file}, then `make run` again",
+                        f"{server.name} ended by itself, {how}: see {server.log_file}, then `make run` again",
                         details="\n".join(server.log_file.read_text(errors="replace").splitlines()[-10:]),
                     )
             await asyncio.sleep(0.1)
@@ -165,11 +167,3 @@ async def _cancel(tasks: "Sequence[asyncio.Future[object]]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _reason(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-
-
-def _end_of(child: Child) -> str:
-    return "\n".join(f"{child.name} | {line}" for line in child.last_lines)

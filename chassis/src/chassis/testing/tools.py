@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -10,9 +11,14 @@ def require(tool: str) -> str:
     """The path of a command line tool. Without it the test is skipped, or fails when `CI` is set: there, nothing
     may go untested in silence.
     """
-    if path := shutil.which(tool):
-        return path
-    reason = f"`{tool}` is not installed"
+    path = shutil.which(tool)
+    if path is None:
+        missing(f"`{tool}` is not installed")
+    return path
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test for this reason, or fail it when `CI` is set."""
     if os.environ.get("CI"):
         pytest.fail(f"{reason}, and CI is set", pytrace=False)
     pytest.skip(reason)

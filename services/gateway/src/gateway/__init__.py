@@ -15,6 +15,7 @@ from gateway import registry
 from gateway.edge.access import Access
 from gateway.edge.app import Edge
 from gateway.edge.cache import Cache
+from gateway.edge.expected import expect
 from gateway.edge.headers import Peers
 from gateway.edge.limits import Limiter
 from gateway.edge.local import endpoints
@@ -56,7 +57,9 @@ def create_app(settings: Settings) -> Edge:
     lifecycle.on_stop(redis.close)
 
     # Then what every request is measured by: routes and keys, in memory, and the feed that keeps them true.
-    table = Table(house_routes(settings))
+    house = house_routes(settings)
+    services = [route.service for route in house]
+    table = Table(house)
     admin = read_admin_key(settings.gateway_admin_key_file)
     keyring = Keyring([admin] if admin else [])
     stored = Registry(database) if database is not None else None
@@ -83,7 +86,9 @@ def create_app(settings: Settings) -> Edge:
         internal=map(ipaddress.ip_network, settings.internal_networks),
     )
     upstreams = Upstreams(settings, policy=policy, metrics=metrics)
-    proxy = Proxy(upstreams, peers=peers, metrics=metrics, env=settings.gateway_env, timeout_s=timeout_s)
+    proxy = Proxy(
+        upstreams, peers=peers, metrics=metrics, env=settings.gateway_env, timeout_s=timeout_s, services=services
+    )
     status = ServiceStatus(table, upstreams, env=settings.gateway_env)
 
     # What operators see of it all.
@@ -107,20 +112,26 @@ def create_app(settings: Settings) -> Edge:
         workers=settings.web_concurrency,
     )
 
+    local = endpoints(health=health, status=status, overview=overview, metrics=metrics, peers=peers)
+    observer = Observer(metrics)
+    limiter = Limiter(settings, metrics=metrics)
+    names = [endpoint.name for endpoint in local.values()]
+    expect(observer, limiter, services=services, local=names, registry=flask)
+
     lifecycle.background("metrics-sampler", metrics.sample, interval_s=settings.metrics_sample_seconds)
     return Edge(
         settings,
         lifecycle=lifecycle,
         peers=peers,
-        endpoints=endpoints(health=health, status=status, overview=overview, metrics=metrics, peers=peers),
+        endpoints=local,
         resolver=resolver,
         registry=Mounted(flask),
         router=Router(table, env=settings.gateway_env),
         access=Access(keyring, metrics=metrics),
-        limiter=Limiter(settings, metrics=metrics),
+        limiter=limiter,
         cache=Cache(settings.cache, proxy, metrics, timeout_s=timeout_s),
         upstreams=upstreams,
-        observer=Observer(metrics),
+        observer=observer,
         feed=feed,
         relay=relay,
     )

@@ -21,6 +21,7 @@ globals().update(
     configure(Settings, service="gateway", worker_class="gateway.worker.EdgeWorker", before_start=check_admin_key)
 )
 
+wsgi_app = "gateway.asgi:app"
 threads = 1  # the worker is one event loop
 http_parser = "python"  # what the tests have tried; the optional C parser is another one
 asgi_loop = "uvloop"

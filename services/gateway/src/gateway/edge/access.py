@@ -103,6 +103,8 @@ class Access:
         self._failures = metrics.counter(
             "gateway_auth_failures_total", "Requests without a key that covers them, by reason", ("reason",)
         )
+        for reason in ("missing", "unknown", "ambiguous", "scope"):
+            self._failures.labels(reason)
 
     def text_of(self, request: Request) -> str | None:
         """What the request carries as a key, None if it carries none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.edge.upstream import Upstream, Upstreams
     from gateway.registry.route import Route
 
+OUTCOMES = ("answered", "abandoned", "unreachable", "died", "garbage", "timeout", "saturated", "open")
 MAX_LABELS = 1000
 OTHER = "other"
 _MAX_LANES = 4096
@@ -45,14 +47,18 @@ class Lanes:
 
     Args:
         env: the gateway's own environment.
+        services: the storefront's own, which are counted from 0.
     """
 
-    def __init__(self, upstreams: Upstreams, *, env: str, metrics: Metrics) -> None:
+    def __init__(self, upstreams: Upstreams, *, env: str, metrics: Metrics, services: Iterable[str] = ()) -> None:
         self._upstreams = upstreams
         self._env = env
         self._requests = metrics.counter(
             "gateway_upstream_requests_total", "Requests to an upstream by what came of them", ("upstream", "outcome")
         )
+        for service in services:
+            for outcome in OUTCOMES:
+                self._requests.labels(service, outcome)
         self._lanes: dict[int, Lane] = {}
         self._labels: set[str] = set()
 

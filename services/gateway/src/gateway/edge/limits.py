@@ -51,6 +51,7 @@ class Limiter:
         self._limited = metrics.counter(
             "gateway_rate_limited_total", "Requests answered 429, by whose limit and route", ("who", "endpoint")
         )
+        self._limited.labels("failures", "users")
         rules = dict(map(_parse, (DEFAULT_FAILURES, *settings.rate_limits) if settings.rate_limits else ()))
         self._failures = rules.pop(("address", FAILURES), None)
         self._address = rules.get(("address", None))
@@ -62,6 +63,11 @@ class Limiter:
                 (self._key_at if who == "key" else self._address_at)[endpoint] = policy
         self._own: dict[str, Policy] = {}
         self._networks: dict[str, str] = {}
+
+    def expect(self, endpoint: str) -> None:
+        """Count what is refused at an endpoint from 0."""
+        for who in ("address", "key"):
+            self._limited.labels(who, endpoint)
 
     def take(self, client: str, endpoint: str, key: ApiKey | None) -> Headers | None:
         """Let a request through, if that can be said at once.

@@ -8,6 +8,7 @@ from chassis import context
 from chassis.errors import problem_bytes
 from chassis.health import PROBE_ENDPOINTS
 from chassis.logging import access
+from chassis.metrics import SERVER_ERRORS
 from gateway.edge.request import METHODS, Request
 from gateway.edge.traffic import Traffic
 
@@ -34,6 +35,12 @@ class Observer:
             ("method", "endpoint"),
         )
         self._own: dict[tuple[str, str, int], tuple[Any, Any]] = {}
+
+    def expect(self, method: str, endpoint: str, *, own: bool = False) -> None:
+        """Count the server's errors of an endpoint from 0; `own` ones under both names."""
+        self._metrics.expect_requests(method, endpoint)
+        for status in SERVER_ERRORS if own else ():
+            self._own_requests.labels(method, endpoint, status)
 
     def request(self, request: Request, status: int, duration_s: float) -> None:
         """A request has been answered, or abandoned."""

@@ -90,10 +90,20 @@ class Proxy:
     Args:
         env: the gateway's own environment.
         timeout_s: the gateway's own deadline for a request.
+        services: the storefront's own, which are counted from 0.
     """
 
-    def __init__(self, upstreams: Upstreams, *, peers: Peers, metrics: Metrics, env: str, timeout_s: float) -> None:
-        self._lanes = Lanes(upstreams, env=env, metrics=metrics)
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        *,
+        peers: Peers,
+        metrics: Metrics,
+        env: str,
+        timeout_s: float,
+        services: Sequence[str] = (),
+    ) -> None:
+        self._lanes = Lanes(upstreams, env=env, metrics=metrics, services=services)
         self._peers = peers
         self._blame_after_s = timeout_s * _BLAME_SHARE
         self._shed = metrics.counter(
@@ -102,6 +112,10 @@ class Proxy:
         self._retries = metrics.counter(
             "gateway_retries_total", "Requests sent again by what came of it", ("upstream", "outcome")
         )
+        for service in services:
+            self._shed.labels(service)
+            for outcome in ("answered", "failed", "over_budget"):
+                self._retries.labels(service, outcome)
 
     async def forward(
         self, request: Request, target: Target, route: Route, send: Send, headers: Sequence[Header] = ()

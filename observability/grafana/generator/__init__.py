@@ -1,0 +1,1 @@
+"""Grafana's dashboards, as Python. `python -m observability.grafana.generator` writes them as JSON."""
