@@ -41,10 +41,12 @@ RUN --mount=type=cache,target=/var/cache/uv \
 
 COPY requirements/dev.txt requirements/
 COPY chassis chassis
+COPY functions functions
 COPY services/${SERVICE} services/${SERVICE}
 RUN --mount=type=cache,target=/var/cache/uv \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
-    for project in chassis "services/${SERVICE}"; do \
+    case "${SERVICE}" in links) set -- functions/redirect ;; *) set -- ;; esac; \
+    for project in chassis "$@" "services/${SERVICE}"; do \
         sh scripts/uv.sh build --quiet --wheel --require-hashes --build-constraints requirements/dev.txt \
             --out-dir wheels "${project}" || exit; \
     done \

@@ -25,7 +25,7 @@ group "default" {
 
 target "services" {
   name       = service
-  matrix     = { service = ["gateway", "catalogue", "user"] }
+  matrix     = { service = ["gateway", "catalogue", "user", "links"] }
   context    = "."
   dockerfile = "Dockerfile"
   platforms  = split(",", PLATFORMS)

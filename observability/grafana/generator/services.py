@@ -20,4 +20,5 @@ SERVICES = (
     Service("gateway", "The edge: what shoppers see. Its routes and upstreams have a dashboard of their own."),
     Service("catalogue", "Products, from PostgreSQL, or from a file while that is away.", cache=False),
     Service("user", "Users, from PostgreSQL, with pages of them in Redis."),
+    Service("links", "Short links: Redis knows where they lead and counts the clicks, PostgreSQL keeps both."),
 )
