@@ -70,7 +70,8 @@ def test_only_discovery_is_replaced(plan: Plan) -> None:
         steps = [step.get("target_label") for step in job.get("relabel_configs", [])]
         assert steps == [step.get("target_label") for step in then.get("relabel_configs", [])]
     assert sorted(before) == sorted(watch.lost)
-    assert set(watch.lost) <= {"loki", "promtail", "alloy", "grafana", "links", "kafka"}
+    assert set(watch.lost) <= {"loki", "promtail", "alloy", "grafana", "kafka"}
+    assert dict(watch.scraped)["links"] == [f"127.0.0.1:{plan.ports['links']}"]
     addresses = [address for _, found in watch.scraped for address in found]
     assert all(re.search(r"^(http://)?127\.0\.0\.1:\d+(/|$)", address) for address in addresses)
     managers = local["alerting"]["alertmanagers"]

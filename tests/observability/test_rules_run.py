@@ -20,7 +20,7 @@ from tests.observability.promtool import PROMETHEUS, rule_files
 
 pytestmark = pytest.mark.rules
 
-SERVICES = {"gateway": 8000, "catalogue": 5000, "user": 5001}
+SERVICES = {"gateway": 8000, "catalogue": 5000, "user": 5001, "links": 5002}
 
 
 @dataclass

@@ -18,7 +18,7 @@ from tests.observability.runbook import PARTS, PATH, Section, alerts, introducti
 pytestmark = pytest.mark.rules
 
 PROGRAMS = {"apt-get", "curl", "df", "docker", "du", "make", "openssl"}
-LOGGED = ("chassis/src", *(f"services/{name}/src" for name in ("catalogue", "gateway", "user")))
+LOGGED = ("chassis/src", *(f"services/{name}/src" for name in ("catalogue", "gateway", "links", "user")))
 
 
 def _of_alerts() -> list[Section]:
@@ -45,7 +45,7 @@ def test_each_alert_leads_to_a_dashboard() -> None:
     for rule in alerts():
         where = re.search(r"/d/([^?]+)", rule["annotations"]["dashboard_url"])
         assert where is not None, rule["alert"]
-        for service in ("gateway", "catalogue", "user"):
+        for service in ("gateway", "catalogue", "user", "links"):
             assert re.sub(r"\{\{ \$labels\.\w+ \}\}", service, where[1]) in uids, rule["alert"]
 
 

@@ -15,7 +15,7 @@ def board() -> Board:
     return Board(
         uid="storefront-postgres",
         title="PostgreSQL",
-        description="The server of catalogue, user and gateway: is it there, has it room, and what is it busy with?",
+        description="The server of all services: is it there, has it room, and what is it busy with?",
         folder="stores",
         variables=(
             instance_of("pg_up"),

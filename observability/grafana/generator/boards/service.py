@@ -325,4 +325,35 @@ def _catalogue() -> tuple[Panel, ...]:
     )
 
 
-EXTRAS: dict[str, Callable[[], tuple[Panel, ...]]] = {"catalogue": _catalogue}
+def _links() -> tuple[Panel, ...]:
+    its = 'service="links", instance=~"$instance"'
+    followed = f'{its}, endpoint="redirect", method="GET"'
+    return (
+        lines(
+            "Links followed",
+            "reqps",
+            Query(f"sum by (status) ({per_second('links_http_requests_total', followed)})", "{{status}}"),
+            good="302, each of them a click. Some 404 and 410: mistyped, expired or switched off.",
+            act="many 404: somebody tries codes, or what was printed is wrong. 503: PostgreSQL is away, and Redis does "
+            "not know the link.",
+            stacked=True,
+            width=HALF,
+            height=7,
+            links=(logs_of("links"), RUNBOOK),
+        ),
+        lines(
+            "QR pictures",
+            "ops",
+            Query(f"sum by (result) ({per_second('links_qr_total', its)})", "{{result}}"),
+            good="mostly kept: from the bucket or directory of pictures. Drawn: the first time. Bypass at zero.",
+            act="bypass: the store of pictures is away, and each is drawn anew, which takes CPU. Drawn all the time: "
+            "it loses them, or each instance has a directory of its own.",
+            stacked=True,
+            width=HALF,
+            height=7,
+            links=(logs_of("links"),),
+        ),
+    )
+
+
+EXTRAS: dict[str, Callable[[], tuple[Panel, ...]]] = {"catalogue": _catalogue, "links": _links}
