@@ -81,7 +81,7 @@ class Stage:
     """What the tests look at.
 
     Attributes:
-        ports: of gateway, catalogue and user.
+        ports: of gateway, catalogue, user and links.
         upstream: a service that the registry can lead to.
     """
 
@@ -155,7 +155,7 @@ def running(directory: Path) -> Iterator[Stage]:
             copy = directory / "observability" / file.relative_to(OBSERVABILITY)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(faster(file.read_text()))
-    ports = {service: free_port() for service in ("gateway", "catalogue", "user")}
+    ports = {service: free_port() for service in ("gateway", "catalogue", "user", "links")}
     # The first client of librdkafka that is told so has brokers of its own; the others find them by their address.
     kafka = confluent_kafka.Producer({"test.mock.num.brokers": 1, "log_level": 0})
     broker = next(iter(kafka.list_topics(timeout=10).brokers.values()))

@@ -18,6 +18,7 @@ from psycopg2 import sql
 from chassis.testing import wait_until
 from tests.telemetry.stage import Stage
 
+LINK = {"code": "poster", "url": "https://example.com/a/long/way"}
 PLACE = {"tenant": "team-a", "service": "shop", "env": "prod", "version": "v1"}
 
 
@@ -49,9 +50,10 @@ def at_once(stage: Stage, paths: Sequence[str], **headers: str) -> list[int]:
 
 def drive(stage: Stage) -> None:
     """All of it. Returns when Prometheus has seen it, and everything is well again."""
-    for part in (shop, sign_up, manage_routes, be_refused, misbehave, fail, fall_back, go_without_redis, hang):
+    normal = (shop, sign_up, shorten, follow, manage_routes, be_refused)
+    for part in (*normal, misbehave, fail, fall_back, follow_without_database, go_without_redis, hang):
         part(stage)
-    for path in ("/", "/api/products", "/api/v1/users"):
+    for path in ("/", "/api/products", "/api/v1/users", "/api/v1/links"):
         wait_until(lambda path=path: ask(stage, path, X_API_Key=stage.admin_key).status == 200)  # type: ignore[misc]
 
 
@@ -93,6 +95,38 @@ def sign_up(stage: Stage) -> None:
     assert ask(stage, f"/{address}", method="PATCH", new={"full_name": "A B"}, X_API_Key=key).status == 200
     assert ask(stage, f"/{address}", X_API_Key=key).status == 200
     assert ask(stage, f"/{address}", method="DELETE", X_API_Key=key).status == 204
+
+
+def shorten(stage: Stage) -> None:
+    """Links are made, refused, switched off and deleted; the page is shown."""
+    key, links = stage.admin_key, "/api/v1/links"
+    gone, odd = LINK | {"code": "gone"}, {"url": "javascript:alert(1)"}
+    for new, status in ((LINK, 201), (LINK, 409), (gone, 201), (odd, 422)):
+        assert ask(stage, links, method="POST", new=new, X_API_Key=key).status == status
+    assert ask(stage, links, method="POST", new=LINK).status == 401
+    assert ask(stage, f"{links}/gone", method="PATCH", new={"disabled": True}, X_API_Key=key).status == 200
+    made = json.loads(ask(stage, links, method="POST", new={"url": LINK["url"]}, X_API_Key=key).body)
+    assert ask(stage, f"{links}/{made['code']}", method="DELETE", X_API_Key=key).status == 204
+    assert ask(stage, "/links").status == 200
+
+
+def follow(stage: Stage) -> None:
+    """People follow links, and scan them; every click is counted."""
+    ways = {"poster": 302, "gone": 410, "nowhere": 404}
+    for code, status in [*ways.items()] * 3:
+        assert ask(stage, f"/s/{code}").status == status
+    assert ask(stage, "/s/poster", method="HEAD").status == 302
+    assert json.loads(ask(stage, "/api/v1/links/poster", X_API_Key=stage.admin_key).body)["clicks"] == 3
+    directory = stage.directory / ".run" / "qr"
+    for _ in range(2):
+        assert ask(stage, "/qr/poster.svg", Cache_Control="no-cache").status == 200
+    directory.rename(directory.with_name("elsewhere"))
+    directory.touch()
+    try:
+        assert ask(stage, "/qr/poster.png").status == 200
+    finally:
+        directory.unlink()
+        directory.with_name("elsewhere").rename(directory)
 
 
 def manage_routes(stage: Stage) -> None:
@@ -149,29 +183,33 @@ def fail(stage: Stage) -> None:
 
 def fall_back(stage: Stage) -> None:
     """The catalogue's database is gone, until Prometheus has seen what that does."""
-    url = stage.database_url("postgres")
-    _execute(url, "ALTER DATABASE catalogue ALLOW_CONNECTIONS false")
-    try:
-        _execute(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'catalogue'")
+    with without_database(stage, "catalogue"):
         seen(stage, 'catalogue_data_source{source="json-fallback"} == 1', lambda: ask(stage, "/api/products/2"))
         seen(stage, "catalogue_db_connection_status == 0")
         assert ask(stage, "/api/products?q=dragon").headers["X-Data-Source"] == "json-fallback"
-    finally:
-        _execute(url, "ALTER DATABASE catalogue ALLOW_CONNECTIONS true")
     seen(stage, "catalogue_db_connection_status == 1")
 
 
+def follow_without_database(stage: Stage) -> None:
+    """The database of links is gone: what Redis knows still leads somewhere."""
+    assert ask(stage, "/s/poster").status == 302
+    with without_database(stage, "links"):
+        assert ask(stage, "/s/poster").status == 302
+        assert ask(stage, "/s/unheard-of").status == 503
+
+
 def go_without_redis(stage: Stage) -> None:
-    """It hangs: lists come from PostgreSQL, and Prometheus sees that they do."""
+    """It hangs: lists and redirects come from PostgreSQL, and Prometheus sees that they do."""
     with stopped(stage.run.children("valkey-server")):
 
         def page() -> None:
             assert ask(stage, "/api/v1/users?per_page=3", X_API_Key=stage.admin_key).status == 200
+            assert ask(stage, "/s/poster").status == 302
 
-        seen(stage, 'cache_connected{service="user"} == 0', page)
+        seen(stage, 'cache_connected{service="user"} == 0 and on () cache_connected{service="links"} == 0', page)
         new = PLACE | {"version": "v3", "url": stage.upstream.url, "active": False}
         assert ask(stage, "/api/v1/routes", method="POST", new=new, X_API_Key=stage.admin_key).status == 201
-    seen(stage, 'cache_connected{service="user"} == 1')
+    seen(stage, 'cache_connected{service="user"} == 1 and on () cache_connected{service="links"} == 1')
 
 
 def hang(stage: Stage) -> None:
@@ -192,6 +230,18 @@ def seen(stage: Stage, expression: str, meanwhile: Callable[[], object] = lambda
         return bool(stage.query(expression))
 
     wait_until(is_true, timeout_s=30, interval_s=0.3, what=expression)
+
+
+@contextmanager
+def without_database(stage: Stage, name: str) -> Iterator[None]:
+    """Nobody is connected to that database, and nobody can be."""
+    url = stage.database_url("postgres")
+    _execute(url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    try:
+        _execute(url, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        yield
+    finally:
+        _execute(url, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
 @contextmanager
