@@ -170,6 +170,7 @@ SILENT = (
     ("TargetDown critical service=user", "DatabasePoolExhausted warning service=user"),
     ("TargetMissing critical service=gateway", "ProbeFailing critical service=gateway instance=a"),
     ("TargetDown critical service=catalogue", "UpstreamBreakerOpen warning service=gateway upstream=catalogue"),
+    ("TargetMissing critical service=links", "GatewayShedding warning service=gateway upstream=links"),
     ("PostgresDown critical service=postgres", "DatabaseUnreachable critical service=user"),
     ("PostgresDown critical service=postgres", "RouteFeedStale warning service=gateway source=database"),
     ("DatabaseUnreachable warning service=catalogue", "CatalogueFallbackActive warning service=catalogue"),

@@ -1,16 +1,18 @@
 """Prometheus' configuration and rules, with Prometheus' own tools."""
 
 import json
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+import stack.plan
 from chassis.testing import require
+from observability.grafana.generator import services
 from tests.observability.promtool import PROMETHEUS, promtool, rule_files, unit_tests
 
 pytestmark = pytest.mark.rules
@@ -46,6 +48,23 @@ def test_every_file_of_rules_is_loaded() -> None:
         assert {path for pattern in patterns for path in PROMETHEUS.glob(pattern)} == set(rule_files()), name
 
 
+def test_no_service_is_forgotten() -> None:
+    """Where several services are named, they are all, or all with a cache, or else another place has the others."""
+    names = {service.name for service in stack.plan.SERVICES}
+    cached = {service.name for service in services.SERVICES if service.cache}
+    assert names == {service.name for service in services.SERVICES}
+    assert names <= {job["job_name"] for job in _read(PROMETHEUS / "prometheus.yml")["scrape_configs"]}
+    files = [*PROMETHEUS.glob("*.yml"), *rule_files(), PROMETHEUS.parent / "runbook.md"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    lists = [set(found.split("|")) for found in re.findall(r"[a-z]+(?:\|[a-z]+)+", text)]
+    several = [found for found in lists if found & names]
+    assert names in several
+    assert [found for found in several if found not in (names, cached) and names - found not in several] == []
+    assert names <= set(re.findall(r'absent\(up\{job="(\w+)"\}\)', text))
+    rules = _read(PROMETHEUS.parent / "alertmanager" / "alertmanager.yml")["inhibit_rules"]
+    assert set(re.findall(r'upstream="(\w+)"', str(rules))) == names - {"gateway"}
+
+
 def test_configuration_for_compose_is_valid() -> None:
     """Prometheus loads the configuration with all its rules; no rule is there twice."""
     promtool("check", "config", "--lint=all", "--lint-fatal", PROMETHEUS / "prometheus.yml")
@@ -70,12 +89,12 @@ def test_what_a_pod_is_called(tmp_path: Path) -> None:
     pods = [_pod("catalogue"), _pod("links"), _pod("postgres-exporter", "metrics"), _pod("loki", "http-metrics")]
     config = _written(_without_kubernetes(pods)[0], tmp_path)
     where = {"namespace": "shop", "container": "main"}
-    assert list(_discovered(config, "services")) == [
+    assert _discovered(config, "services") == [
         {"job": name, "service": name, "app": name, "pod": f"{name}-0", **where} for name in ("catalogue", "links")
     ]
-    assert list(_discovered(config, "platform")) == [
-        {"job": "postgres", "app": "postgres-exporter", "pod": "postgres-exporter-0", **where},
+    assert _discovered(config, "platform") == [
         {"job": "loki", "app": "loki", "pod": "loki-0", **where},
+        {"job": "postgres", "app": "postgres-exporter", "pod": "postgres-exporter-0", **where},
     ]
 
 
@@ -150,10 +169,12 @@ def _written(config: dict[str, Any], directory: Path) -> Path:
     return path
 
 
-def _discovered(config: Path, job: str) -> Iterator[dict[str, str]]:
-    """The labels of each target of a job, but for its address."""
+def _discovered(config: Path, job: str) -> list[dict[str, str]]:
+    """The labels of each target of a job, but for its address; by pod, as promtool has them in any order."""
     targets = json.loads(promtool("check", "service-discovery", "--timeout=300ms", config, job) or "null")
+    found = []
     for target in targets or []:
         labels = {name: text for name, text in target.get("labels", {}).items() if not name.startswith("__")}
         if labels.pop("instance", None):
-            yield labels
+            found.append(labels)
+    return sorted(found, key=lambda labels: labels["pod"])

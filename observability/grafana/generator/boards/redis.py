@@ -15,8 +15,8 @@ def board() -> Board:
     return Board(
         uid="storefront-redis",
         title="Redis",
-        description="Pages of users, rate limits, and the gateway's announcements. The storefront works without it: "
-        "slower, and with limits that each worker counts by itself.",
+        description="Pages of users, where short links lead, clicks, rate limits, and the gateway's announcements. The "
+        "storefront works without it: slower, and with limits that each worker counts by itself.",
         folder="stores",
         variables=(instance_of("redis_up"),),
         restarts='service=~"user|gateway|links"',
