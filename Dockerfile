@@ -26,18 +26,24 @@ RUN --mount=type=cache,target=/var/cache/pip \
     && .venv/bin/python -m pip install --quiet --require-hashes -r requirements/uv.txt \
     && python -m venv --without-pip /opt/storefront
 
-# Then out goes what runs nothing: debug symbols (Cython's modules have up to seven times their size of them), the
-# test suites of packages, sources of what is compiled.
+# Then out goes what runs nothing: symbols for debuggers (Cython's modules have up to seven times their size of them),
+# sources of what is compiled, the test suites of packages, and what no service can reach or has a use for: cffi's
+# compiler, pydantic's first version, SQLAlchemy's asyncio, and of Google's packages the other way to verify signatures and
+# all that is for gRPC and aiohttp, which are not installed.
 ARG SERVICE
 COPY requirements/${SERVICE}.txt requirements/
+# hadolint ignore=DL3003 # the folder has Python's version in its name
 RUN --mount=type=cache,target=/var/cache/uv \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     sh scripts/uv.sh pip install --quiet --python /opt/storefront/bin/python \
         --compile-bytecode --require-hashes --only-binary :all: -r "requirements/${SERVICE}.txt" \
-    && find /opt/storefront/lib -name '*.so' -not -path '*.libs/*' -exec strip --strip-debug {} + \
-    && find /opt/storefront/lib -type f -regex '.*\.\(c\|h\|pxd\|pyi\|pyx\)' -delete \
-    && rm -rf /opt/storefront/lib/python3*/site-packages/alembic/testing \
-        /opt/storefront/lib/python3*/site-packages/sqlalchemy/testing
+    && cd /opt/storefront/lib/python3*/site-packages \
+    && find . -name '*.so' -not -path '*.libs/*' -exec strip --strip-all {} + \
+    && find . -type f -regex '.*\.\(c\|cpp\|h\|proto\|pxd\|pyi\|pyx\)' -delete \
+    && rm -rf docs alembic/testing sqlalchemy/testing sqlalchemy/ext/asyncio pydantic/v1 cffi pycparser pyasn1 pyasn1_modules proto \
+        google/_async_resumable_media google/api google/gapic google/logging google/longrunning google/type \
+        google/api_core/gapic_v1 google/api_core/operations_v1 google/api_core/resumable_transfer google/auth/aio \
+        google/cloud/_storage* google/cloud/location google/cloud/storage/_experimental google/cloud/storage/asyncio
 
 COPY requirements/dev.txt requirements/
 COPY chassis chassis
@@ -45,13 +51,12 @@ COPY functions functions
 COPY services/${SERVICE} services/${SERVICE}
 RUN --mount=type=cache,target=/var/cache/uv \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
-    case "${SERVICE}" in links) set -- functions/redirect ;; *) set -- ;; esac; \
-    for project in chassis "$@" "services/${SERVICE}"; do \
+    for project in chassis functions/redirect "services/${SERVICE}"; do \
         sh scripts/uv.sh build --quiet --wheel --require-hashes --build-constraints requirements/dev.txt \
             --out-dir wheels "${project}" || exit; \
     done \
     && sh scripts/uv.sh pip install --quiet --python /opt/storefront/bin/python \
-        --compile-bytecode --no-deps --no-index wheels/*.whl
+        --compile-bytecode --no-index --find-links wheels "storefront-${SERVICE}"
 
 
 FROM ${PYTHON_IMAGE}

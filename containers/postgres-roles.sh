@@ -31,6 +31,8 @@ role devops catalogue 30
 database catalogue devops
 role users users 30
 database users users
+role links links 30
+database links links
 role gateway gateway 30
 database gateway gateway
 role exporter exporter 5

@@ -33,31 +33,34 @@ give() {
 }
 
 chmod 0700 /volumes/secrets
-for name in postgres-superuser postgres-catalogue postgres-users postgres-gateway postgres-exporter \
-    redis-user redis-gateway redis-exporter gateway-admin-key grafana-admin-password grafana-secret-key; do
+for name in postgres-superuser postgres-catalogue postgres-users postgres-links postgres-gateway postgres-exporter \
+    redis-user redis-links redis-gateway redis-exporter gateway-admin-key grafana-admin-password grafana-secret-key; do
     make "$name"
 done
 
 secret postgres-superuser | give 0 postgres/superuser
 secret postgres-superuser | give "$ROLES" roles/superuser
-for role in catalogue users gateway exporter; do
+for role in catalogue users links gateway exporter; do
     secret "postgres-$role" | give "$ROLES" "roles/$role"
 done
 secret postgres-catalogue | give "$SERVICE" catalogue/db_password
 secret postgres-users | give "$SERVICE" user/db_password
+secret postgres-links | give "$SERVICE" links/db_password
 secret postgres-gateway | give "$SERVICE" gateway/db_password
 secret postgres-exporter | give "$NOBODY" postgres-exporter/password
 
 # Each client of Redis has a user that can do what the client does. `health` may only ping, so it needs no secret.
-user=$(secret redis-user) gateway=$(secret redis-gateway) exporter=$(secret redis-exporter)
+user=$(secret redis-user) links=$(secret redis-links) gateway=$(secret redis-gateway) exporter=$(secret redis-exporter)
 give "$REDIS" redis/users.acl <<END
 user default off
 user health on nopass -@all +ping
 user user on >$user ~* &* +@all -@admin -@dangerous +info
+user links on >$links ~* &* +@all -@admin -@dangerous +info
 user gateway on >$gateway ~* &* +@all -@admin -@dangerous +info
 user exporter on >$exporter -@all +@connection +info +config|get +slowlog|get +slowlog|len +latency|latest +client|list
 END
 printf 'redis://user:%s@redis:6379/0' "$user" | give "$SERVICE" user/redis_url
+printf 'redis://links:%s@redis:6379/0' "$links" | give "$SERVICE" links/redis_url
 printf 'redis://gateway:%s@redis:6379/0' "$gateway" | give "$SERVICE" gateway/redis_url
 printf '{"redis://exporter@redis:6379": "%s", "redis://redis:6379": "%s"}' "$exporter" "$exporter" | give "$NOBODY" redis-exporter/passwords.json
 
@@ -65,7 +68,7 @@ printf 'sf_%s' "$(secret gateway-admin-key)" | give "$SERVICE" gateway-admin/key
 secret grafana-admin-password | give "$GRAFANA" grafana/admin-password
 secret grafana-secret-key | give "$GRAFANA" grafana/secret-key
 
-# A new volume belongs to root; these two are written to by somebody else.
-chown "$SERVICE:$SERVICE" /volumes/gateway-state
+# A new volume belongs to root; these are written to by somebody else.
+chown "$SERVICE:$SERVICE" /volumes/gateway-state /volumes/links-qr
 chown "$LOKI:$LOKI" /volumes/loki-data
 echo "secrets: every reader has its own"

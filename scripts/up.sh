@@ -62,6 +62,7 @@ storefront is ready: $gateway
   Home page      $gateway/
   Products       $gateway/api/products
   Users          $gateway/api/v1/users  (with a key)
+  Short links    $gateway/links  (to make one takes a key)
   API documents  $gateway/docs
   Status page    $gateway/status
   Admin key      $key
@@ -76,7 +77,7 @@ cat <<END
   To try:
     curl -s '$gateway/api/products?in_stock=true&sort=price&per_page=3'
     curl -s '$gateway/api/v1/users?per_page=2' -H "X-API-Key: \$($spelled exec -T gateway cat /app/admin/key)"
-    $spelled logs -f --tail 20 gateway catalogue user
+    $spelled logs -f --tail 20 gateway catalogue user links
     $spelled stop postgres      # the shop goes on; $spelled start postgres
 
   make down stops it. The data stays; $spelled down --volumes removes it, and the secrets.

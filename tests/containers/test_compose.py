@@ -16,9 +16,13 @@ from tests.containers.project import ComposeFailed, Project, run
 
 pytestmark = pytest.mark.containers
 
-SERVICES = {"gateway": 10001, "catalogue": 10001, "user": 10001}
+SERVICES = {"gateway": 10001, "catalogue": 10001, "user": 10001, "links": 10001}
 READER = ("docker", "run", "--rm", "--network=none")
 JSON = {"Content-Type": "application/json"}
+FOUND_IN_REDIS = """
+import pathlib, redis
+print(redis.Redis.from_url(pathlib.Path("/app/secrets/redis_url").read_text()).scan(0, "*crane*", 10000))
+"""
 
 
 class Answer(NamedTuple):
@@ -106,6 +110,23 @@ def test_a_shopper_signs_up_and_an_operator_sees_it(shop: Shop) -> None:
     assert shop.ask("/api/v1/users?per_page=100&page=2", key=True).headers["X-Cache"] == "HIT"
 
 
+def test_a_short_link_leads_and_counts(shop: Shop) -> None:
+    """Made with the key, followed by anybody, who is counted; its QR code is kept in the volume."""
+    new = {"url": "https://example.com/a/long/way", "code": "crane"}
+    assert shop.ask("/api/v1/links", new=new).status == 401
+    made = shop.ask("/api/v1/links", new=new, key=True)
+    assert made.status == 201
+    assert made.json["short_url"] == f"http://localhost:{shop.project.gateway_port}/s/crane"
+    followed = shop.ask("/s/crane")
+    assert (followed.status, followed.headers["Location"]) == (302, new["url"])
+    picture = shop.ask("/qr/crane.svg")
+    assert (picture.status, picture.headers.get_content_type()) == (200, "image/svg+xml")
+    assert ".svg" in shop.project.execute("links", "ls", "/app/qr")
+    assert shop.ask("/api/v1/links/crane", key=True).json["clicks"] == 1
+    keys = shop.project.execute("links", "python", "-c", FOUND_IN_REDIS)
+    assert "crane" in keys, "Redis remembers where it leads"
+
+
 def test_the_registry_takes_a_route(shop: Shop) -> None:
     """A route is written with the key and resolved; one to a store is refused."""
     place = {"tenant": "team-a", "service": "payments", "env": "prod", "version": "v2"}
@@ -115,16 +136,15 @@ def test_the_registry_takes_a_route(shop: Shop) -> None:
     assert shop.ask(f"/api/v1/routes/resolve?{query}", key=True).json["url"] == "https://payments.example.com/v2"
     inside = shop.ask("/api/v1/routes", new={**place, "version": "v3", "url": "http://postgres:5432"}, key=True)
     assert inside.status == 422
-    assert shop.ask("/api/service-status").json == {"services": {"catalogue": "up", "user": "up"}}
+    assert shop.ask("/api/service-status").json == {"services": {"catalogue": "up", "user": "up", "links": "up"}}
 
 
 def test_prometheus_sees_everything_that_runs(shop: Shop) -> None:
     """Every target whose container runs is up, and Alertmanager has the alert that always fires."""
     running = {name.removesuffix("-exporter") for name in shop.project.containers()} & {
-        "gateway", "catalogue", "user", "postgres", "redis", "prometheus", "alertmanager", "loki", "promtail",
-        "grafana", "node", "blackbox",
+        *SERVICES, "postgres", "redis", "prometheus", "alertmanager", "loki", "promtail", "grafana", "node", "blackbox",
     }  # fmt: skip
-    assert running >= {"gateway", "catalogue", "user", "postgres", "redis", "prometheus", "alertmanager"}
+    assert running >= {*SERVICES, "postgres", "redis", "prometheus", "alertmanager"}
     wait_until(lambda: running <= _up(shop.project), timeout_s=60, interval_s=1, what=f"all of {running} are up")
     wait_until(lambda: "Watchdog" in _alerts(shop.project), timeout_s=60, interval_s=1, what="Watchdog is received")
 
@@ -213,14 +233,14 @@ def test_the_shop_goes_on_without_postgresql(shop: Shop) -> None:
 
 
 def test_what_was_acknowledged_outlives_a_kill(shop: Shop) -> None:
-    """All of it killed at once and brought up again: the same secrets, the same users and routes."""
+    """All of it killed at once and brought up again: the same secrets, the same users, links, clicks and routes."""
     new = {"username": "eve", "email": "eve@example.com"}
     wait_until(
         lambda: shop.ask("/api/v1/users", new=new, Idempotency_Key="eve").status == 201,
         timeout_s=15,
         what="whichever worker is asked has PostgreSQL again",
     )
-    shop.project.compose("kill", "gateway", "catalogue", "user", "postgres", "redis")
+    shop.project.compose("kill", *SERVICES, "postgres", "redis")
     shop.project.up()
     assert shop.project.execute("gateway", "cat", "/app/admin/key") == shop.admin_key
     wait_until(lambda: shop.answers("/api/v1/users?username=eve", 200), timeout_s=15, what="users are there again")
@@ -228,6 +248,9 @@ def test_what_was_acknowledged_outlives_a_kill(shop: Shop) -> None:
     wait_until(lambda: shop.answers("/api/v1/routes?tenant=team-a", 200), timeout_s=15, what="and routes")
     routes = shop.ask("/api/v1/routes?tenant=team-a", key=True).json
     assert "https://payments.example.com/v2" in json.dumps(routes)
+    wait_until(lambda: shop.answers("/api/v1/links/crane", 200), timeout_s=15, what="and links")
+    assert shop.ask("/api/v1/links/crane", key=True).json["clicks"] == 1
+    assert shop.ask("/s/crane").status == 302
     assert shop.ask("/api/products?per_page=1").headers["X-Total-Count"] == "16"
 
 

@@ -14,7 +14,7 @@ from tests.containers.project import FILE, ROOT, compose_commands, configuration
 pytestmark = pytest.mark.containers
 
 JOBS = {"secrets", "postgres-roles", "catalogue-migrate", "catalogue-sample", "user-migrate", "user-sample",
-        "gateway-migrate"}  # fmt: skip
+        "links-migrate", "gateway-migrate"}  # fmt: skip
 PUBLISHED = {"gateway", "grafana"}
 WRITABLE = {"kafka": "its start writes the configuration below /opt/kafka"}
 
@@ -52,7 +52,9 @@ def test_images_are_pinned_in_one_place(services: dict[str, Any]) -> None:
 def test_images_of_ours_are_built_once(services: dict[str, Any]) -> None:
     """By the first job that needs each: it comes before everybody else who does."""
     built = {service["image"]: name for name, service in services.items() if "build" in service}
-    assert built == {f"storefront-{name}:1.0.0": f"{name}-migrate" for name in ("gateway", "catalogue", "user")}
+    assert built == {
+        f"storefront-{name}:1.0.0": f"{name}-migrate" for name in ("gateway", "catalogue", "user", "links")
+    }
     bake = (ROOT / "docker-bake.hcl").read_text()
     assert re.search(r'variable "VERSION" \{\s+default = "1\.0\.0"', bake), "and bake gives the same tag"
 
@@ -120,7 +122,7 @@ def test_services_wait_for_the_jobs_before_them(services: dict[str, Any]) -> Non
 
 def test_a_stop_waits_for_requests_in_flight(services: dict[str, Any]) -> None:
     """Docker kills nobody who is still draining: 5 s of draining and 15 s for requests are the defaults."""
-    for name in ("gateway", "catalogue", "user"):
+    for name in ("gateway", "catalogue", "user", "links"):
         assert int(services[name]["stop_grace_period"].removesuffix("s")) > 5 + 15
 
 
