@@ -28,7 +28,7 @@ RUN --mount=type=cache,target=/var/cache/pip \
 
 # Then out goes what runs nothing: symbols for debuggers (Cython's modules have up to seven times their size of them),
 # sources of what is compiled, the test suites of packages, and what no service can reach or has a use for: cffi's
-# compiler, pydantic's first version, SQLAlchemy's asyncio, and of Google's packages the other way to verify signatures and
+# compiler, pydantic's first version, SQLAlchemy's asyncio, and of Google's packages the other way to sign and
 # all that is for gRPC and aiohttp, which are not installed.
 ARG SERVICE
 COPY requirements/${SERVICE}.txt requirements/
@@ -40,7 +40,8 @@ RUN --mount=type=cache,target=/var/cache/uv \
     && cd /opt/storefront/lib/python3*/site-packages \
     && find . -name '*.so' -not -path '*.libs/*' -exec strip --strip-all {} + \
     && find . -type f -regex '.*\.\(c\|cpp\|h\|proto\|pxd\|pyi\|pyx\)' -delete \
-    && rm -rf docs alembic/testing sqlalchemy/testing sqlalchemy/ext/asyncio pydantic/v1 cffi pycparser pyasn1 pyasn1_modules proto \
+    && rm -rf docs alembic/testing certifi/tests sqlalchemy/testing sqlalchemy/ext/asyncio pydantic/v1 \
+        cffi proto pyasn1 pyasn1_modules pycparser \
         google/_async_resumable_media google/api google/gapic google/logging google/longrunning google/type \
         google/api_core/gapic_v1 google/api_core/operations_v1 google/api_core/resumable_transfer google/auth/aio \
         google/cloud/_storage* google/cloud/location google/cloud/storage/_experimental google/cloud/storage/asyncio
