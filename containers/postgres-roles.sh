@@ -27,13 +27,13 @@ REVOKE ALL ON DATABASE :"name" FROM PUBLIC;
 END
 }
 
-role devops catalogue 30
+role devops catalogue 60
 database catalogue devops
-role users users 30
+role users users 60
 database users users
-role links links 30
+role links links 60
 database links links
-role gateway gateway 30
+role gateway gateway 60
 database gateway gateway
 role exporter exporter 5
 psql -X -q -v ON_ERROR_STOP=1 -c 'GRANT pg_monitor TO exporter'

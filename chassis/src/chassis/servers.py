@@ -193,7 +193,7 @@ class ValkeyServer(Server):
             "daemonize no",
             "databases 64",
             f"maxmemory {self.max_memory_mb}mb",
-            "maxmemory-policy allkeys-lru",
+            "maxmemory-policy volatile-lru",  # what has no end of its own, such as clicks, is not a cache
             *(["appendonly yes", "appendfsync everysec"] if self.durable else ["appendonly no", 'save ""']),
         ]
         return [binary, "-"], "\n".join(settings).encode()

@@ -48,32 +48,32 @@ def test_without_parameters_all_products_come_as_an_array(either_client: FlaskCl
         ProductBody.model_validate_json(orjson.dumps(product))
 
 
-@pytest.mark.parametrize(
-    ("query", "wanted"),
-    [
-        ("q=crane", [1, 12]),
-        ("q=CR%C3%82NE", [1, 12]),
-        ("q=children%20toy", [2, 3, 16]),
-        ("q=", list(range(1, 17))),
-        ("q=no+such+thing", []),
-        ("q=100%25", []),
-        ("category=toys", [3, 16]),
-        ("tag=wet-folded", [4]),
-        ("tag=toy&in_stock=true", [2, 3, 16]),
-        ("in_stock=false", [7, 14]),
-        ("min_price=24&max_price=48.00", [7, 15]),
-        ("min_price=50&max_price=1", []),
-        ("sort=price&per_page=2", [3, 2]),
-        ("sort=-price&per_page=1", [7]),
-        ("sort=newest&per_page=2", [16, 15]),
-        ("sort=-newest&per_page=3", [11, 12, 1]),
-        ("page=2&per_page=10", [11, 12, 13, 14, 15, 16]),
-        ("page=1000000&per_page=100", []),
-    ],
+FOUND: tuple[tuple[str, list[int]], ...] = (
+    ("q=crane", [1, 12]),
+    ("q=CR%C3%82NE", [1, 12]),
+    ("q=children%20toy", [2, 3, 16]),
+    ("q=", list(range(1, 17))),
+    ("q=no+such+thing", []),
+    ("q=100%25", []),
+    ("category=toys", [3, 16]),
+    ("tag=wet-folded", [4]),
+    ("tag=toy&in_stock=true", [2, 3, 16]),
+    ("in_stock=false", [7, 14]),
+    ("min_price=24&max_price=48.00", [7, 15]),
+    ("min_price=50&max_price=1", []),
+    ("sort=price&per_page=2", [3, 2]),
+    ("sort=-price&per_page=1", [7]),
+    ("sort=newest&per_page=2", [16, 15]),
+    ("sort=-newest&per_page=3", [11, 12, 1]),
+    ("page=2&per_page=10", [11, 12, 13, 14, 15, 16]),
+    ("page=1000000&per_page=100", []),
 )
-def test_parameters(either_client: FlaskClient, query: str, wanted: list[int]) -> None:
+
+
+def test_parameters(either_client: FlaskClient) -> None:
     """Each filter, order and page, the same in both modes."""
-    assert ids(either_client.get(f"/api/products?{query}")) == wanted
+    for query, wanted in FOUND:
+        assert ids(either_client.get(f"/api/products?{query}")) == wanted, query
 
 
 def test_names_are_sorted_as_people_do(either_client: FlaskClient) -> None:

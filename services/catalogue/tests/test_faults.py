@@ -200,7 +200,11 @@ def fault(postgres: PostgresServer, request: pytest.FixtureRequest) -> Iterator[
 
 @pytest.mark.parametrize(
     ("fault", "error"),
-    [("killed", "OperationalError"), ("stopped", "OperationalError"), ("hung", "TimeoutError")],
+    [
+        pytest.param("killed", "OperationalError", marks=pytest.mark.slow),
+        pytest.param("stopped", "OperationalError", marks=pytest.mark.slow),
+        ("hung", "TimeoutError"),
+    ],
     indirect=["fault"],
 )
 def test_a_lost_database_costs_little_and_comes_back(

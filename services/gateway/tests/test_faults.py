@@ -256,7 +256,9 @@ def dying(die_on: Callable[[Message, int], bool]) -> Callable[[Wire, Message], N
     return handler
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
+@pytest.mark.parametrize(
+    "method", ["GET", "DELETE", *(pytest.param(name, marks=pytest.mark.slow) for name in ("HEAD", "OPTIONS", "PUT"))]
+)
 def test_a_kept_connection_that_dies_is_tried_once_more(
     start_gateway: StartGateway, backend: Backend, method: str
 ) -> None:

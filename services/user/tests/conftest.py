@@ -59,8 +59,9 @@ def make_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeApp]:
 
 @pytest.fixture
 def client(make_app: MakeApp, database_url: str, redis_url: str) -> FlaskClient:
-    """A client of the service with an empty table and an empty cache."""
-    return make_app(DATABASE_URL=database_url, REDIS_URL=redis_url).test_client()
+    """A client of the service with an empty table and an empty cache, which has time on a busy machine."""
+    patient = {"DB_CONNECT_TIMEOUT_MS": "5000", "DB_OPERATION_TIMEOUT_MS": "8000"}
+    return make_app(DATABASE_URL=database_url, REDIS_URL=redis_url, **patient).test_client()
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def pair(user: StartUser, database_url: str, private_redis: ValkeyServer) -> lis
     return services
 
 
-@pytest.mark.parametrize("fault", ["kill", "pause"])
+@pytest.mark.parametrize("fault", [pytest.param("kill", marks=pytest.mark.slow), "pause"])
 def test_a_lost_redis_costs_one_short_wait_and_no_error(
     pair: list[GunicornProcess], private_redis: ValkeyServer, fault: str
 ) -> None:

@@ -16,6 +16,8 @@ from gateway.registry.repository import Registry
 from gateway.settings import Settings
 
 APPLICATION = "gateway-db"
+PATIENCE_MS = {"connect_timeout_ms": 5_000, "operation_timeout_ms": 30_000}
+"""In the place of what a request may take: who runs a command rather waits than does it again."""
 
 
 @contextmanager
@@ -44,7 +46,7 @@ def registry_of(settings: Settings) -> Iterator[Registry]:
     """
     install_wait_callback()
     metrics = Metrics(service="gateway", version=settings.app_version, commit=settings.commit)
-    database = Database(settings.db, application=APPLICATION, metrics=metrics)
+    database = Database(settings.db.model_copy(update=PATIENCE_MS), application=APPLICATION, metrics=metrics)
     try:
         yield Registry(database)
     except (Unavailable, DeadlineExceeded) as error:
