@@ -20,6 +20,9 @@ from chassis import shelter
 from chassis.children import Account, free_port, port_is_free, spawn, wait_until
 
 HOST = "127.0.0.1"
+ORPHANS_S = 5.0
+"""How long what a killed server has left may take to end by itself."""
+
 # LC_ALL: the messages that we look for in the log are the untranslated ones.
 SERVER_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 _log = logging.getLogger(__name__)
@@ -198,6 +201,9 @@ class Server(ABC):
         self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._acquire()
         self._stop_orphan()
+        if self._process is not None:  # processes of a killed server keep its port until they notice
+            with contextlib.suppress(TimeoutError):
+                wait_until(lambda: port_is_free(self.port), timeout_s=ORPHANS_S)
         if not self.port:
             self.port = free_port()
         elif not port_is_free(self.port):
