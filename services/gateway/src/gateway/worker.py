@@ -17,10 +17,13 @@ What the stock worker does otherwise (gunicorn 27.0.1) and an edge cannot have:
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import math
 import os
 import signal
 import socket
+import struct
+import sys
 from typing import Any
 
 import gunicorn.asgi.lifespan
@@ -29,7 +32,7 @@ import gunicorn.workers.gasgi
 from gunicorn.arbiter import Arbiter
 
 from chassis.errors import CONTENT_TYPE, title_of
-from chassis.lifecycle import STOP_SIGNALS
+from chassis.lifecycle import STOP_SIGNALS, draining
 from gateway.edge.cache.entry import ReadyHead
 from gateway.edge.quick import Hit, Quick
 from gateway.settings import ClientSettings
@@ -45,6 +48,10 @@ LINGER_S = 1.0
 at once would cross with requests on their way."""
 HEARTBEAT_S = 1.0
 
+_SO_ATTACH_FILTER = 26
+_DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
+"""The classic BPF instruction `ret #0` (linux/filter.h): of each packet for the socket itself, take nothing."""
+
 _DETAILS = {
     400: "The request is not well-formed HTTP/1.1",
     431: "The request head is too large",
@@ -52,6 +59,19 @@ _DETAILS = {
     503: "The gateway has too many connections",
 }
 _STATUSES = {414: 400, 501: 400, 426: 400}
+
+
+def close_door(listener: socket.socket) -> None:
+    """Let the kernel take no more connections for a listening socket, and keep those that it has queued.
+
+    Between the last of these that is accepted and the socket's end another could come, and be reset with its request.
+    Who knocks now tries again a second later, and is refused. Linux only; elsewhere that gap stays.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    instruction = ctypes.create_string_buffer(_DROP_ALL)
+    program = struct.pack("HP", 1, ctypes.addressof(instruction))  # struct sock_fprog, which the kernel copies
+    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
@@ -262,6 +282,8 @@ class EdgeWorker(ASGIWorker):  # type: ignore[misc]
     async def _shutdown(self) -> None:
         for server, listener in zip(self.servers, self.sockets, strict=True):
             with listener.sock.dup() as last:  # `close` closes the listener's own
+                if draining():  # else the socket lives on in the master, and in the workers that come after this one
+                    close_door(last)
                 server.close()
                 await self._accept_queued(last)
         if not self._quick_shutdown:
