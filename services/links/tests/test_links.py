@@ -63,10 +63,16 @@ def test_own_codes(client: Any) -> None:
 
 
 def test_expiry_must_be_in_the_future(client: Any) -> None:
-    """A time with an offset is taken; one without, or in the past, is 422."""
-    wanted = in_days(1)
-    assert datetime.fromisoformat(make(client, expires_at=wanted)["expires_at"]) == datetime.fromisoformat(wanted)
-    for bad in (in_days(-1), "2099-01-01T00:00:00", "tomorrow"):
+    """A time with an offset, be it one that PostgreSQL does not know, is taken; one without, or in the past, is 422."""
+    for wanted in (in_days(1), "2099-01-01T00:00:00-17:09", "9999-12-31T23:59:59+23:59"):
+        assert datetime.fromisoformat(make(client, expires_at=wanted)["expires_at"]) == datetime.fromisoformat(wanted)
+    for bad in (
+        in_days(-1),
+        "2099-01-01T00:00:00",
+        "tomorrow",
+        "9999-12-31T23:59:59-17:09",
+        "0001-01-01T00:00:00+01:00",
+    ):
         refused = client.post(LINKS, json={"url": URL, "expires_at": bad})
         assert (refused.status_code, refused.json["errors"][0]["field"]) == (422, "expires_at")
 

@@ -38,9 +38,14 @@ OwnCode = Annotated[
 
 
 def _in_future(value: datetime) -> datetime:
-    if value <= datetime.now(UTC):
+    """The moment in UTC: PostgreSQL refuses offsets of 16 hours and more, which ISO 8601 can write."""
+    try:
+        moment = value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be before the year 10000") from None
+    if moment <= datetime.now(UTC):
         raise ValueError("must be in the future")
-    return value
+    return moment
 
 
 Expiry = Annotated[AwareDatetime, AfterValidator(_in_future)]
