@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from typing import Any
 
 import psycopg2
 import pytest
 from flask.testing import FlaskClient
 
-from chassis import migrations
 from chassis.servers import PostgresServer
-from chassis.settings import DatabaseSettings, parse_database_url
 from chassis.testing.apps import MakeApp, app_maker
+from chassis.testing.databases import migrate
 from chassis.testing.gunicorn import GunicornProcess
 from chassis.testing.plugin import StartGunicorn
 from links import create_app
 from links.settings import Settings
 
 StartLinks = Callable[..., GunicornProcess]
-Sql = Callable[..., list[tuple[Any, ...]]]
-
-
-def migrate(url: str) -> None:
-    """Give the database at `url` the schema of links."""
-    migrations.upgrade("links", DatabaseSettings(**parse_database_url(url)))
-
-
-def query(url: str, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    """The rows of one statement, run at `url` behind the service's back."""
-    with closing(psycopg2.connect(url)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(statement, parameters or None)
-            return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture(scope="session")
 def database_template(postgres_server: PostgresServer) -> str:
     """A database with the schema and none in it; `database_url` is a copy of it."""
-    migrate(postgres_server.create_database("links_template"))
+    migrate("links", postgres_server.create_database("links_template"))
     return "links_template"
 
 
@@ -59,14 +41,12 @@ def make_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeApp]:
 
 @pytest.fixture
 def client(database_url: str, redis_url: str, make_app: MakeApp) -> FlaskClient:
-    """A client of the service with an empty table and an empty cache; it stops before they go."""
-    return make_app(DATABASE_URL=database_url, REDIS_URL=redis_url).test_client()
+    """A client of the service with an empty table and an empty cache, which has time on a busy machine.
 
-
-@pytest.fixture
-def sql(database_url: str) -> Sql:
-    """`sql(statement, *parameters)` runs a statement in the test's database and returns its rows."""
-    return lambda statement, *parameters: query(database_url, statement, *parameters)
+    It stops before they go.
+    """
+    patient = {"DB_CONNECT_TIMEOUT_MS": "5000", "DB_OPERATION_TIMEOUT_MS": "8000"}
+    return make_app(DATABASE_URL=database_url, REDIS_URL=redis_url, **patient).test_client()
 
 
 @pytest.fixture
@@ -85,5 +65,5 @@ def links(gunicorn: StartGunicorn) -> StartLinks:
 @pytest.fixture
 def postgres(private_postgres: PostgresServer) -> PostgresServer:
     """A PostgreSQL for this test alone, with the schema in its database `postgres`."""
-    migrate(private_postgres.url)
+    migrate("links", private_postgres.url)
     return private_postgres

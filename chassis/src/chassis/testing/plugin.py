@@ -11,6 +11,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +21,7 @@ import redis
 
 from chassis import children
 from chassis.servers import PostgresServer, ValkeyServer
+from chassis.testing.databases import Sql, query
 from chassis.testing.gunicorn import GunicornProcess
 from chassis.testing.proxy import CutProxy
 
@@ -79,6 +81,12 @@ def database_url(postgres_server: PostgresServer, database_template: str | None)
     name = f"test_{uuid.uuid4().hex[:12]}"
     yield postgres_server.create_database(name, template=database_template)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def sql(database_url: str) -> Sql:
+    """`sql(statement, *parameters)` runs a statement in the test's database and returns its rows."""
+    return partial(query, database_url)
 
 
 @pytest.fixture(scope="session")
