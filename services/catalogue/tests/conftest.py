@@ -14,20 +14,14 @@ from flask.testing import FlaskClient
 
 from catalogue import create_app, repository
 from catalogue.products import PACKAGED, Product, read_file
-from catalogue.settings import CatalogueDatabaseSettings, Settings
-from chassis import migrations
+from catalogue.settings import Settings
 from chassis.servers import PostgresServer
-from chassis.settings import parse_database_url
 from chassis.testing.apps import MakeApp, app_maker
+from chassis.testing.databases import migrate
 from chassis.testing.gunicorn import GunicornProcess
 from chassis.testing.plugin import StartGunicorn
 
 StartCatalogue = Callable[..., GunicornProcess]
-
-
-def migrate(url: str) -> None:
-    """Give the database at `url` the catalogue's schema."""
-    migrations.upgrade("catalogue", CatalogueDatabaseSettings(**parse_database_url(url)))
 
 
 def load_products(url: str, products: list[Product]) -> None:
@@ -42,7 +36,7 @@ def load_products(url: str, products: list[Product]) -> None:
 def database_template(postgres_server: PostgresServer) -> str:
     """A database with the schema and the packaged products; `database_url` is a copy of it."""
     url = postgres_server.create_database("catalogue_template")
-    migrate(url)
+    migrate("catalogue", url)
     load_products(url, read_file(PACKAGED))
     return "catalogue_template"
 

@@ -15,10 +15,9 @@ from typing import Any, Self
 
 import pytest
 
-from chassis import migrations
 from chassis.servers import PostgresServer
-from chassis.settings import DatabaseSettings, parse_database_url
 from chassis.testing import GunicornProcess, free_port, wait_until
+from chassis.testing.databases import migrate
 
 Header = tuple[str, str]
 
@@ -354,18 +353,13 @@ class Gateway(GunicornProcess):
         wait_until(lambda: self.metric(line) == value, timeout_s=5, what=f"{line} to be {value}")
 
 
-def migrate(url: str) -> None:
-    """Give the database at `url` the schema of the registry."""
-    migrations.upgrade("gateway", DatabaseSettings(**parse_database_url(url)))
-
-
 @pytest.fixture(scope="session")
 def registry_template(postgres_server: PostgresServer) -> str:
     """A database with the schema and nothing in it.
 
     A module whose tests all want such a one makes it their `database_template`.
     """
-    migrate(postgres_server.create_database("gateway_template"))
+    migrate("gateway", postgres_server.create_database("gateway_template"))
     return "gateway_template"
 
 

@@ -28,6 +28,7 @@ from chassis.metrics import Metrics
 from chassis.servers import PostgresServer, ValkeyServer
 from chassis.settings import DatabaseSettings, RedisSettings, parse_database_url
 from chassis.testing import CutProxy, free_port, wait_until
+from chassis.testing.databases import migrate
 from gateway.registry.batch import Batch
 from gateway.registry.feed import POLL_S, Feed
 from gateway.registry.keeper import Keeper
@@ -38,7 +39,6 @@ from gateway.registry.repository import Registry, Snapshot, State, Written
 from gateway.registry.route import Route
 from gateway.registry.saved import CHUNK, Saved
 from gateway.registry.table import Change, Table
-from services.gateway.tests.conftest import migrate
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 NEVER_S = 60.0
@@ -509,7 +509,7 @@ def test_tables_that_are_yet_to_be_made_are_waited_for(
     url = postgres_server.create_database("feed_without_tables")
     worker = start(database=url, poll_s=0.05)
     wait_until(lambda: worker.feed.facts().error == "UndefinedTable", timeout_s=SEEN_S)
-    migrate(url)
+    migrate("gateway", url)
     wait_until(lambda: worker.feed.facts().confirmed_s is not None, timeout_s=SEEN_S)
     worker.create("v1", 1)
     assert worker.weights == {"v1": 1}

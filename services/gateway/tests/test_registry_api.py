@@ -24,6 +24,7 @@ from chassis.servers import PostgresServer
 from chassis.settings import load
 from chassis.testing import free_port
 from chassis.testing.contract import Case, StatusRecorder
+from chassis.testing.databases import migrate
 from gateway.policy import UpstreamPolicy
 from gateway.registry import create_app
 from gateway.registry.endpoints import ACTOR
@@ -32,7 +33,6 @@ from gateway.registry.resolve import Resolver
 from gateway.registry.route import Route
 from gateway.registry.table import Change, Table
 from gateway.settings import Settings
-from services.gateway.tests.conftest import migrate
 
 ROUTES = "/api/v1/routes"
 NAME = {"tenant": "acme", "service": "shop", "env": "prod", "version": "v1"}
@@ -109,7 +109,7 @@ def _bounded() -> Iterator[None]:
 def shared_url(postgres_server: PostgresServer) -> str:
     """A database with the schema, for all tests of this process."""
     url = postgres_server.create_database("gateway_api")
-    migrate(url)
+    migrate("gateway", url)
     return url
 
 

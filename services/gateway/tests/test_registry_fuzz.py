@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from chassis.testing.contract import fuzz
+from chassis.testing.databases import migrate
 from chassis.testing.gunicorn import GunicornProcess
-from services.gateway.tests.conftest import migrate
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_no_5xx_and_no_undocumented_answer(
     One check is left out: that what fits the schema is taken. A schema cannot say which upstreams are allowed, which
     routes there are already, or in which state one is.
     """
-    migrate(database_url)
+    migrate("gateway", database_url)
     key = tmp_path / "key"
     key.write_text(text := f"sf_{secrets.token_urlsafe(32)}")
     gateway = start_gateway(

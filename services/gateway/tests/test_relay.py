@@ -25,12 +25,12 @@ from chassis.metrics import Metrics
 from chassis.servers import PostgresServer
 from chassis.settings import DatabaseSettings, load, parse_database_url
 from chassis.testing import CutProxy, wait_until
+from chassis.testing.databases import migrate
 from gateway.registry import relay as relay_module
 from gateway.registry.kafka import find_broker
 from gateway.registry.outbox import Outbox
 from gateway.registry.relay import ACTIONS, EventRelay, Figures, Relay, create_relay
 from gateway.settings import KafkaSettings, Settings
-from services.gateway.tests.conftest import migrate
 
 if TYPE_CHECKING:
     from services.gateway.tests.conftest import Gateway
@@ -211,7 +211,7 @@ class Registry:
 @pytest.fixture
 def registry(database_url: str) -> Iterator[Registry]:
     """The schema of the gateway in a database of this test's own."""
-    migrate(database_url)
+    migrate("gateway", database_url)
     with closing(Registry(database_url)) as found:
         yield found
 
@@ -443,7 +443,7 @@ def test_postgresql_lost_and_back(
 ) -> None:
     """PostgreSQL stops in the middle of a stream, starts again and hangs for a while: nothing is lost, order holds."""
     url = private_postgres.create_database("gateway")
-    migrate(url)
+    migrate("gateway", url)
     registry = Registry(url)
     kafka.answer_after(20)
     relay = start_relay(registry, kafka.servers)
