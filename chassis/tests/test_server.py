@@ -82,7 +82,7 @@ def test_metrics_are_totals_over_the_workers(sample: Sample, database_url: str) 
         assert {status for status, _ in executor.map(lambda _: get(server, "/notes"), range(60))} == {200}
     for _ in range(4):
         assert metric(server, 'sample_service_http_requests_total{endpoint="list_notes"') == 60
-    assert metric(server, "db_pool_size ") == 16
+    wait_until(lambda: metric(server, "db_pool_size ") == 16, what="the pools of both workers")
     for name in ("cpu_seconds_total", "resident_memory_bytes", "virtual_memory_bytes", "open_fds", "max_fds"):
         assert metric(server, f"process_{name} ") > 0
     assert abs(metric(server, "process_start_time_seconds ") - time.time()) < 120

@@ -51,8 +51,8 @@ class Load:
             try:
                 connection.request("GET", "/api/products/1")
                 answer = connection.getresponse()
-                answer.read()
-                self.statuses[answer.status] += 1
+                body = answer.read()
+                self.statuses[answer.status if answer.status == 200 else f"{answer.status} {body.decode()}"] += 1
             except (OSError, http.client.HTTPException) as error:
                 self.statuses[type(error).__name__] += 1
                 connection.close()

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -197,16 +199,25 @@ def follow_without_database(stage: Stage) -> None:
         assert ask(stage, "/s/poster").status == 302
         assert ask(stage, "/s/unheard-of").status == 503
 
+    def all_have_it_again() -> bool:
+        """Every worker that has missed it: each says so once, and says once that it is back."""
+        ask(stage, f"/s/{uuid.uuid4().hex}")
+        said = Counter(line["message"].partition(":")[0] for line in stage.lines("links"))
+        return 0 < said["Database is unavailable"] == said["Database is available again"]
+
+    wait_until(all_have_it_again, what="links with a database in every worker")
+
 
 def go_without_redis(stage: Stage) -> None:
     """It hangs: lists and redirects come from PostgreSQL, and Prometheus sees that they do."""
     with stopped(stage.run.children("valkey-server")):
 
-        def page() -> None:
-            assert ask(stage, "/api/v1/users?per_page=3", X_API_Key=stage.admin_key).status == 200
-            assert ask(stage, "/s/poster").status == 302
+        def statuses() -> list[int]:
+            users = ask(stage, "/api/v1/users?per_page=3", X_API_Key=stage.admin_key)
+            return [users.status, ask(stage, "/s/poster").status]
 
-        seen(stage, 'cache_connected{service="user"} == 0 and on () cache_connected{service="links"} == 0', page)
+        seen(stage, 'cache_connected{service="user"} == 0 and on () cache_connected{service="links"} == 0', statuses)
+        assert statuses() == [200, 302]
         new = PLACE | {"version": "v3", "url": stage.upstream.url, "active": False}
         assert ask(stage, "/api/v1/routes", method="POST", new=new, X_API_Key=stage.admin_key).status == 201
     seen(stage, 'cache_connected{service="user"} == 1 and on () cache_connected{service="links"} == 1')

@@ -32,6 +32,7 @@ class GunicornProcess:
         metrics = directory / f"{service}-metrics-{port}"
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         own = {"PORT": port, "METRICS_DIR": str(metrics), "DRAIN_SECONDS": "0", "PYTHONUNBUFFERED": "1"}
+        self._metrics = Path(env.get("METRICS_DIR", metrics))
         self.service = service
         self.port = int(port)
         self.url = f"http://127.0.0.1:{port}"
@@ -65,9 +66,11 @@ class GunicornProcess:
         return [_parsed(line) for line in list(self.lines)]
 
     def wait_alive(self, *, timeout_s: float = 20.0) -> Self:
-        """Wait for 200 from /health/live. Raises RuntimeError with the log, if it does not come."""
+        """Wait for 200 from /health/live, and until every worker has made its application: the one that answered may be
+        the only one. Raises RuntimeError with the log, if that does not come.
+        """
         try:
-            wait_until(self._alive, timeout_s=timeout_s)
+            wait_until(lambda: self._alive() and self._all_made(), timeout_s=timeout_s)
         except TimeoutError as error:
             raise RuntimeError(f"{self.service} is not alive after {timeout_s:g} s:\n{self.text()}") from error
         return self
@@ -126,6 +129,11 @@ class GunicornProcess:
             return False
         finally:
             connection.close()
+
+    def _all_made(self) -> bool:
+        """Whether each worker has a file of metrics, which it has when its application is made."""
+        workers = self.workers
+        return bool(workers) and all(any(self._metrics.glob(f"*_{pid}.db")) for pid in workers)
 
     def _read(self) -> None:
         if self._process.stdout is not None:
