@@ -116,6 +116,7 @@ lock: setup  ## Compile the pins in requirements/; UPGRADE=1 takes the newest ve
 	@for service in $(SERVICES); do \
 		$(COMPILE) services/$$service/pyproject.toml -c requirements/dev.txt -o requirements/$$service.txt || exit; \
 	done
+	@$(COMPILE) requirements/load.in -c requirements/dev.txt -o requirements/load.txt
 	@$(COMPILE) functions/redirect/pyproject.toml --extra function -c requirements/dev.txt -o functions/redirect/requirements.txt
 
 ##@ House

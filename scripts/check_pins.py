@@ -140,6 +140,7 @@ def check(root: Path) -> Iterator[str]:
     wanted = {
         "uv": _lines(requirements / "uv.in"),
         "dev": _lines(requirements / "dev.in") + everything,
+        "load": _lines(requirements / "load.in"),
         **{service: [f"storefront-{service}"] for service in SERVICES},
         FUNCTION: ["storefront-links-lookup[function]"],
     }
@@ -148,14 +149,14 @@ def check(root: Path) -> Iterator[str]:
         file = f"{stem}.txt" if stem == FUNCTION else f"requirements/{stem}.txt"
         pins, errors = read_pins(root / file)
         closure = Closure(pins, local)
-        closure.follow(roots, f"{stem}.in" if stem in ("uv", "dev") else "the tree")
+        closure.follow(roots, f"{stem}.in" if stem in ("uv", "dev", "load") else "the tree")
         errors += closure.errors
         errors += [
             f"{name} is pinned, but nothing needs it"
             for name, pin in pins.items()
             if pin.applies and name not in closure.reached
         ]
-        if stem in (*SERVICES, FUNCTION):
+        if stem in (*SERVICES, FUNCTION, "load"):
             errors += [
                 f"{name}=={pin.version} is not what is tested: dev.txt has another or none"
                 for name, pin in pins.items()
