@@ -27,6 +27,17 @@ observe: setup  ## Watch what `make run` serves with Prometheus and Alertmanager
 bench: setup  ## Measure it beside its peers, with wrk (a quarter of an hour)
 	@$(PY) -m loadtest.bench $(ARGS)
 
+LOCUST = $(BIN)/locust --config loadtest/locust.conf
+LOAD_DIR = .run/load
+.PHONY: load
+load: setup  ## Visit what `make run` serves for a minute, and judge it; ARGS="--shape ramp" for more
+	@exec $(LOCUST) --headless --shape smoke --csv $(LOAD_DIR)/load --html $(LOAD_DIR)/report.html \
+		--json-file $(LOAD_DIR)/load $(ARGS)
+
+.PHONY: load-ui
+load-ui: setup  ## The same with locust's web interface, on http://127.0.0.1:8089
+	@exec $(LOCUST) --web-host 127.0.0.1 --users 100 --spawn-rate 20 $(ARGS)
+
 ##@ Containers
 
 .PHONY: up

@@ -20,7 +20,7 @@ variable "COMMIT" {
 }
 
 group "default" {
-  targets = ["services"]
+  targets = ["services", "load"]
 }
 
 target "services" {
@@ -32,6 +32,17 @@ target "services" {
   tags       = ["${REGISTRY}storefront-${service}:${VERSION}"]
   args = {
     SERVICE = service
+    VERSION = VERSION
+    COMMIT  = COMMIT
+  }
+}
+
+target "load" {
+  context    = "."
+  dockerfile = "loadtest/Dockerfile"
+  platforms  = split(",", PLATFORMS)
+  tags       = ["${REGISTRY}storefront-load:${VERSION}"]
+  args = {
     VERSION = VERSION
     COMMIT  = COMMIT
   }

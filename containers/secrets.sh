@@ -6,7 +6,7 @@
 set -eu
 umask 077
 
-SERVICE=10001 REDIS=10002 ROLES=10003 NOBODY=65534 GRAFANA=472 LOKI=10001
+SERVICE=10001 REDIS=10002 ROLES=10003 NOBODY=65534 GRAFANA=472 LOKI=10001 LOAD=10001
 
 # make NAME: make that secret, unless it is there.
 make() {
@@ -65,10 +65,12 @@ printf 'redis://gateway:%s@redis:6379/0' "$gateway" | give "$SERVICE" gateway/re
 printf '{"redis://exporter@redis:6379": "%s", "redis://redis:6379": "%s"}' "$exporter" "$exporter" | give "$NOBODY" redis-exporter/passwords.json
 
 printf 'sf_%s' "$(secret gateway-admin-key)" | give "$SERVICE" gateway-admin/key
+printf 'sf_%s' "$(secret gateway-admin-key)" | give "$LOAD" load/keys
 secret grafana-admin-password | give "$GRAFANA" grafana/admin-password
 secret grafana-secret-key | give "$GRAFANA" grafana/secret-key
 
 # A new volume belongs to root; these are written to by somebody else.
 chown "$SERVICE:$SERVICE" /volumes/gateway-state /volumes/links-qr
 chown "$LOKI:$LOKI" /volumes/loki-data
+chown "$LOAD:$LOAD" /volumes/load-results
 echo "secrets: every reader has its own"

@@ -21,7 +21,7 @@ if ! docker info >/dev/null 2>&1; then
 fi
 
 if [ "${1:-}" = --down ]; then
-    compose --profile kafka --profile alloy down --remove-orphans
+    compose --profile kafka --profile alloy --profile load down --remove-orphans
     exit
 fi
 

@@ -61,7 +61,7 @@ def compose_commands() -> list[tuple[str, ...]]:
 
 def configuration(command: Sequence[str], **variables: str) -> dict[str, Any]:
     """docker-compose.yml as this Compose understands it, profiles included."""
-    every = {"COMPOSE_PROFILES": "kafka,alloy"}
+    every = {"COMPOSE_PROFILES": "kafka,alloy,load"}
     loaded: dict[str, Any] = yaml.safe_load(run(*command, "config", env={**every, **variables}))
     return loaded
 
