@@ -66,7 +66,9 @@ def show(environment: Environment, checks: list[Check], *, exceptions: int) -> N
     if failures:
         say("\nfailures:")
     for failure in failures[:MOST_FAILURES]:
-        say(f"  {failure.occurrences:5d}  {failure.method} {failure.name}: {failure.parse_error(failure.error)}")
+        # locust keeps CatchResponseError('text'), and so do its own reports.
+        text = failure.parse_error(failure.error).removeprefix("CatchResponseError(").removesuffix(")").strip("'\"")
+        say(f"  {failure.occurrences:5d}  {failure.method} {failure.name}: {text}")
     if len(failures) > MOST_FAILURES:
         say(f"  and {len(failures) - MOST_FAILURES} kinds more, in the reports")
     if exceptions:

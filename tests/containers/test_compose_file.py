@@ -15,6 +15,9 @@ pytestmark = pytest.mark.containers
 
 JOBS = {"secrets", "postgres-roles", "catalogue-migrate", "catalogue-sample", "user-migrate", "user-sample",
         "links-migrate", "gateway-migrate"}  # fmt: skip
+LOAD = {"load-master", "load-worker"}
+"""A load test: both end with it, and nothing waits for that."""
+
 PUBLISHED = {"gateway", "grafana"}
 WRITABLE = {"kafka": "its start writes the configuration below /opt/kafka"}
 
@@ -52,9 +55,8 @@ def test_images_are_pinned_in_one_place(services: dict[str, Any]) -> None:
 def test_images_of_ours_are_built_once(services: dict[str, Any]) -> None:
     """By the first job that needs each: it comes before everybody else who does."""
     built = {service["image"]: name for name, service in services.items() if "build" in service}
-    assert built == {
-        f"storefront-{name}:1.0.0": f"{name}-migrate" for name in ("gateway", "catalogue", "user", "links")
-    }
+    jobs = {name: f"{name}-migrate" for name in ("gateway", "catalogue", "user", "links")} | {"load": "load-master"}
+    assert built == {f"storefront-{name}:1.0.0": job for name, job in jobs.items()}
     bake = (ROOT / "docker-bake.hcl").read_text()
     assert re.search(r'variable "VERSION" \{\s+default = "1\.0\.0"', bake), "and bake gives the same tag"
 
@@ -104,10 +106,24 @@ def test_every_service_has_as_little_power_as_it_can(services: dict[str, Any]) -
 
 
 def test_every_service_says_how_it_is(services: dict[str, Any]) -> None:
-    """Each has a health check but the jobs, whose end says it; jobs are not started again, the rest is."""
+    """Each has a health check but the jobs, whose end says it; jobs are not started again, the rest is. A load test
+    is a job whose master says when workers may come.
+    """
     for name, service in services.items():
-        assert service["restart"] == ("no" if name in JOBS else "unless-stopped"), name
-        assert ("test" in service.get("healthcheck", {})) is (name not in JOBS), name
+        assert service["restart"] == ("no" if name in JOBS | LOAD else "unless-stopped"), name
+        assert ("test" in service.get("healthcheck", {})) is (name not in JOBS | {"load-worker"}), name
+
+
+def test_a_load_test_runs_when_it_is_asked_for(services: dict[str, dict[str, Any]]) -> None:
+    """`up` alone starts no visitors. They reach the gateway and no store, know a key by a file, and leave reports."""
+    assert {name for name, service in services.items() if service.get("profiles") == ["load"]} == LOAD
+    for name in LOAD:
+        assert services[name]["networks"] == ["services"]
+        assert services[name]["volumes"] == ["load-secrets:/keys:ro", "load-results:/results"]
+        assert services[name]["environment"]["LOCUST_HOST"] == "http://gateway:8000"
+    dockerfile = (ROOT / "loadtest" / "Dockerfile").read_text()
+    assert "LOAD_KEY_FILE=/keys/keys" in dockerfile
+    assert 'give "$LOAD" load/keys' in (ROOT / "containers" / "secrets.sh").read_text()
 
 
 def test_services_wait_for_the_jobs_before_them(services: dict[str, Any]) -> None:
