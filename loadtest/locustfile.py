@@ -48,7 +48,7 @@ def add_options(parser: LocustArgumentParser, **_: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--key-file", metavar="<filename>", env_var="LOAD_KEY_FILE", default=str(target.KEY_FILE),
-        include_in_web_ui=False, help="API keys of the scope admin, one a line; taken in turn",
+        include_in_web_ui=False, help="API keys, one a line, taken in turn; README.md has their scopes",
     )  # fmt: skip
     parser.add_argument(
         "--seed", metavar="<text>", env_var="LOAD_SEED", default="", include_in_web_ui=False,

@@ -44,6 +44,6 @@ def check_gateway(host: str, key: str) -> None:
     finally:
         connection.close()
     if status in (401, 403):
-        raise LoadError(f"{host} refuses the key ({status}): --key-file wants one of this gateway with the scope admin")
+        raise LoadError(f"{host} refuses the key ({status}): --key-file names a file with keys of this gateway")
     if status != 200:
         raise LoadError(f"{host} answers {status} where its routes should be: is it the gateway, and is it well?")

@@ -129,6 +129,11 @@ def test_what_judges_is_free_of_locust() -> None:
     assert done.stdout == "False\n"
 
 
+def test_tests_are_free_of_locust() -> None:
+    """locust is also a plugin of pytest, which is left out: its fixtures patch the process."""
+    assert not [name for name in sys.modules if name.partition(".")[0] in ("gevent", "locust", "pytest_locust")]
+
+
 def test_keys_come_from_a_file(tmp_path: Path) -> None:
     """One a line, as many as there are; without any, the error says who makes them."""
     file = tmp_path / "keys"
