@@ -30,13 +30,20 @@ def images(docker: str) -> Mapping[str, str]:
     return {service: build(docker, service, f"storefront-{service}:1.0.0") for service in services}
 
 
-def build(docker: str, service: str, tag: str, **arguments: str) -> str:
+@pytest.fixture(scope="session")
+def load_image(docker: str) -> str:
+    """The image of the load test as docker-compose.yml names it, built from this tree."""
+    return build(docker, "load", "storefront-load:1.0.0", file="loadtest/Dockerfile")
+
+
+def build(docker: str, service: str, tag: str, *, file: str = "Dockerfile", **arguments: str) -> str:
     """Build the image of a service and return its tag; raises AssertionError with the end of the builder's output.
 
     The builder has the network of this machine, and with it what serves packages there.
     """
-    command = [docker, "build", "--network", "host", "--tag", tag]
-    for name, value in {"SERVICE": service, **arguments}.items():
+    command = [docker, "build", "--network", "host", "--tag", tag, "--file", str(ROOT / file)]
+    every = {"SERVICE": service} if file == "Dockerfile" else {}
+    for name, value in {**every, **arguments}.items():
         command += ["--build-arg", f"{name}={value}"]
     done = subprocess.run(
         ["env", "DOCKER_BUILDKIT=1", *command, str(ROOT)],

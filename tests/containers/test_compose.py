@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -108,6 +109,25 @@ def test_a_shopper_signs_up_and_an_operator_sees_it(shop: Shop) -> None:
     assert users.json["total"] == 101, "a hundred are there from the start"
     assert "ada" in [user["username"] for user in users.json["users"]]
     assert shop.ask("/api/v1/users?per_page=100&page=2", key=True).headers["X-Cache"] == "HIT"
+
+
+def test_visitors_come_when_they_are_asked_for(shop: Shop, load_image: str) -> None:
+    """The profile `load`: a master and a worker, which find each other, the gateway and a key. Nothing that they ask
+    for fails; stopped early the master judges what there was, leaves its reports, and the worker ends with it.
+    """
+    project = shop.project
+    project.compose("--profile", "load", "up", "-d", "--no-build", "load-worker")
+    seen = partial(project.compose, "--profile", "load", "logs", "--no-color", "load-master")
+    wait_until(lambda: seen().count(" requests/s ") >= 3, timeout_s=120, interval_s=1)
+    master = project.containers()["load-master"]["Id"]
+    run("docker", "stop", "--time", "60", master)
+    said = seen()
+    assert "/api/products" in said
+    assert "failures:" not in said, said
+    assert "report:   /results/report.html" in said
+    wait_until(lambda: project.containers()["load-worker"]["State"]["Status"] == "exited", timeout_s=60, interval_s=0.5)
+    assert run("docker", "cp", f"{master}:/results/load.json", "-").startswith("load.json")
+    run("docker", "rm", "--force", *(project.containers()[name]["Id"] for name in ("load-master", "load-worker")))
 
 
 def test_a_short_link_leads_and_counts(shop: Shop) -> None:

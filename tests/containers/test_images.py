@@ -17,7 +17,7 @@ from gcp_storage_emulator.server import create_server
 
 from chassis.testing import free_port, wait_until
 from tests.containers.conftest import ROOT, build
-from tests.containers.engine import Container, Docker
+from tests.containers.engine import STRICT, Container, Docker
 
 pytestmark = pytest.mark.containers
 
@@ -181,6 +181,21 @@ def test_an_image_runs_without_any_right(engine: Docker, images: Mapping[str, st
         assert container.run("id", "-u") == "10001"
         container.signal("TERM")
         assert container.ended(timeout_s=10) == 0
+
+
+def test_the_load_tests_image_runs_without_any_right(docker: str, load_image: str) -> None:
+    """Locust starts with a root that cannot be written to and no capability, and says in a line that there are no keys.
+    Of this tree it has what the load test is, and no benchmark.
+    """
+    started = [docker, "run", "--rm", "--network=none", *STRICT]
+    done = subprocess.run([*started, load_image], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("load: /keys/keys: No such file or directory")
+    listed = subprocess.run(
+        [*started, "--entrypoint=ls", load_image, "-R", "/app"], capture_output=True, text=True, check=True
+    )
+    assert "locustfile.py" in listed.stdout
+    assert not [word for word in ("bench.py", "baseline", "tests", "Dockerfile") if word in listed.stdout]
 
 
 def test_version_and_commit_reach_the_service(engine: Docker, docker: str) -> None:
