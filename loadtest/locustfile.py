@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gevent
-from locust import events
+from locust import User, events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import Runner, WorkerRunner
@@ -68,6 +68,7 @@ def begin(environment: Environment, runner: Runner, **_: Any) -> None:
             target.check_gateway(environment.host or "", keys[0])
     except (slo.SloError, target.LoadError) as error:
         _refuse(error)
+    _leave_out_who_has_nothing_to_do(environment)
     Visitor.keys = cycle(keys)
     Visitor.seeds = _seeds(options.seed)
     if isinstance(runner, WorkerRunner):
@@ -117,6 +118,21 @@ def _judge(environment: Environment, runner: Runner, options: argparse.Namespace
         screen.say(f"{len(broken)} of {len(checks)} limits are BROKEN:\n{gate.table(broken)}")
     else:
         screen.say(f"all {len(checks)} limits hold")
+    if runner.exceptions:
+        screen.say("FAILED all the same: a scenario itself has, see above")
+
+
+def _leave_out_who_has_nothing_to_do(environment: Environment) -> None:
+    """With `--tags` some visitors have no task left. Locust would let them come, to fail at once, again and again."""
+    wanted, unwanted = set(environment.tags or ()), set(environment.exclude_tags or ())
+
+    def has_something_to_do(user: type[User]) -> bool:
+        tags: list[set[str]] = [getattr(task, "locust_tag_set", set()) for task in user.tasks]
+        return any((not wanted or each & wanted) and not each & unwanted for each in tags)
+
+    environment.user_classes[:] = [user for user in environment.user_classes if has_something_to_do(user)]
+    if not environment.user_classes:
+        _refuse(target.LoadError("nobody has anything to do with these --tags: loadtest/scenarios has the tags"))
 
 
 def _seeds(seed: str) -> Any:

@@ -72,7 +72,7 @@ def show(environment: Environment, checks: list[Check], *, exceptions: int) -> N
     if len(failures) > MOST_FAILURES:
         say(f"  and {len(failures) - MOST_FAILURES} kinds more, in the reports")
     if exceptions:
-        say(f"\n{exceptions} kinds of exceptions in the scenarios themselves, in the log above and in the reports")
+        say(f"\nkinds of exceptions in the scenarios themselves: {exceptions}, in the log above and in the reports")
 
 
 def show_ramp(steering: Steering) -> None:

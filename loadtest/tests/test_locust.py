@@ -155,6 +155,18 @@ def test_what_nobody_asks_is_broken(storefront: Storefront, tmp_path: Path) -> N
     assert re.search(r"POST /api/v1/links +is asked +never +NO", done.stdout)
 
 
+def test_tags_choose_what_is_done(storefront: Storefront, tmp_path: Path) -> None:
+    """Visitors who have nothing to do stay away, and nothing else is asked; tags that nobody has are a mistake."""
+    slo = limits(tmp_path / "slo.yml", endpoints=(Endpoint.USERS,))
+    report = tmp_path / "load"
+    words = [*storefront.words, "-u", "4", "-r", "4", "-t", "5s", "--slo", slo, "--json-file", str(report)]
+    done = locust(*words, "--tags", "pages")
+    assert done.returncode == 0, done.stdout
+    assert [entry["name"] for entry in json.loads(report.with_suffix(".json").read_text())] == [Endpoint.USERS.label]
+    done = locust(*words, "--tags", "page")
+    assert (done.returncode, done.stdout.count("\n")) == (2, 1)
+
+
 def test_a_wrong_answer_is_a_failure(storefront: Storefront, tmp_path: Path) -> None:
     """A key that is good for nothing makes links fail: they are counted, shown with their status, and break the run."""
     keys = tmp_path / "keys"
