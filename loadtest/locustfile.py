@@ -64,11 +64,12 @@ def begin(environment: Environment, runner: Runner, **_: Any) -> None:
     try:
         limits = slo.read(Path(options.slo))
         keys = target.read_keys(Path(options.key_file))
+        _leave_out_who_has_nothing_to_do(environment)
         if not isinstance(runner, WorkerRunner):
             target.check_gateway(environment.host or "", keys[0])
     except (slo.SloError, target.LoadError) as error:
-        _refuse(error)
-    _leave_out_who_has_nothing_to_do(environment)
+        # The workers of --processes find the same as their master, who says it.
+        _refuse("" if isinstance(runner, WorkerRunner) and options.processes else f"load: {error}\n")
     Visitor.keys = cycle(keys)
     Visitor.seeds = _seeds(options.seed)
     if isinstance(runner, WorkerRunner):
@@ -124,7 +125,8 @@ def _judge(environment: Environment, runner: Runner, options: argparse.Namespace
 
 def _leave_out_who_has_nothing_to_do(environment: Environment) -> None:
     """With `--tags` some visitors have no task left. Locust would let them come, to fail at once, again and again."""
-    wanted, unwanted = set(environment.tags or ()), set(environment.exclude_tags or ())
+    options = environment.parsed_options or argparse.Namespace()
+    wanted, unwanted = set(options.tags or ()), set(options.exclude_tags or ())
 
     def has_something_to_do(user: type[User]) -> bool:
         tags: list[set[str]] = [getattr(task, "locust_tag_set", set()) for task in user.tasks]
@@ -132,7 +134,7 @@ def _leave_out_who_has_nothing_to_do(environment: Environment) -> None:
 
     environment.user_classes[:] = [user for user in environment.user_classes if has_something_to_do(user)]
     if not environment.user_classes:
-        _refuse(target.LoadError("nobody has anything to do with these --tags: loadtest/scenarios has the tags"))
+        raise target.LoadError("nobody has anything to do with these --tags: loadtest/scenarios has the tags")
 
 
 def _seeds(seed: str) -> Any:
@@ -145,7 +147,7 @@ def _host(web_host: str) -> str:
     return "127.0.0.1" if web_host in ("", "*") else web_host
 
 
-def _refuse(error: Exception) -> NoReturn:
+def _refuse(line: str) -> NoReturn:
     """One line, and out; locust ends the workers of `--processes`."""
-    sys.stderr.write(f"load: {error}\n")
+    sys.stderr.write(line)
     raise SystemExit(COULD_NOT_START)

@@ -245,6 +245,8 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     done = locust("--headless", "--key-file", str(keys), GATEWAY_PORT=port)
     assert (done.returncode, done.stdout.count("\n")) == (2, 1)
     assert done.stdout.startswith(f"load: no gateway answers on http://127.0.0.1:{port}: start `make run`")
+    done = locust("--headless", "--key-file", str(keys), "--processes", "2", GATEWAY_PORT=port)
+    assert (done.returncode, done.stdout.count("load: no gateway answers")) == (2, 1), done.stdout
     slo = tmp_path / "slo.yml"
     slo.write_text("endpoints: {GET /nowhere: {p95_ms: 1}}")
     done = locust("--headless", "--key-file", str(keys), "--slo", str(slo))
