@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import gevent
+import psutil
 from locust import User, events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -148,6 +149,10 @@ def _host(web_host: str) -> str:
 
 
 def _refuse(line: str) -> NoReturn:
-    """One line, and out; locust ends the workers of `--processes`."""
+    """One line, and out, with the workers of `--processes`: locust leaves those alone that have not found their master
+    yet, and they would look for it for minutes.
+    """
     sys.stderr.write(line)
+    for worker in psutil.Process().children():
+        worker.kill()
     raise SystemExit(COULD_NOT_START)
