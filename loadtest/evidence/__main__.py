@@ -110,7 +110,7 @@ def _write(record: dict[str, Any], directory: Path, console: Console) -> None:
     from loadtest.evidence import report
 
     directory.mkdir(parents=True, exist_ok=True)
-    less = ("" if record["complete"] else "-part") + ("-quick" if record["quick"] else "")  # in place of no result
+    less = ("" if record["complete"] else "-part") + ("-quick" if record["quick"] else "")  # never over a result
     path = directory / f"{record['taken_at'][:10]}-{record['commit']}{less}.json"
     path.write_text(json.dumps(record, separators=(",", ":")) + "\n", encoding="utf-8")
     page = path.with_suffix(".html")
