@@ -178,6 +178,15 @@ def test_a_verdict_is_a_word(elements: list[Element]) -> None:
     assert cells[2:5] == ["≥ 0.8×", "0.710×", "0.690× to 0.740×"]
 
 
+def test_noise_is_said_at_the_top(html: str) -> None:
+    """Before any figure: how far rounds differed, on how many claims that leaves no verdict, and why."""
+    top = html[: html.index('<h2 id="claims">')]
+    assert "<strong>Noisy:</strong>" in top
+    assert "The machine was too noisy for a verdict on 1 of 8 claims" in top
+    assert "2 of 8 claims have too few rounds for a verdict" in top
+    assert "4 rounds were left out of claims as void" in top
+
+
 def test_void_rounds_are_named(elements: list[Element]) -> None:
     """Why a claim has no verdict stands beside it, each reason once."""
     (row,) = (row for row in rows(elements, of="claims") if any("As fast as its twin" in each.text for each in row))
@@ -279,11 +288,12 @@ def test_noise_is_that_of_the_claims_and_of_the_loads() -> None:
     """Spread of the middle claim and of the worst; rounds left out; loads that were void."""
     outcome = {"void": "the generator used 90% of its core"}
     claims = [
-        {"values": values, "void": void, "verdict": "holds"}
+        {"values": values, "void": void, "verdict": "too noisy to say" if void else "holds", "interval": None}
         for values, void in (([9, 10, 11], []), ([10, 10, 10], ["x"]), ([5, 10, 15], []), ([0, 0], []), ([], ["y"]))
     ]
     seen = noise({"parts": [{"claims": claims, "runs": {"a": [outcome, {"void": ""}], "b": {"c": outcome}}}]})
     assert [seen.spread, seen.widest] == pytest.approx([0.2, 1.0])
+    assert (seen.differing, seen.few) == (0, 2)
     assert (seen.void_rounds, seen.loads, seen.void_loads, seen.quiet) == (2, 3, 2, False)
 
 

@@ -27,6 +27,8 @@ class Noise:
         void_rounds: rounds that were left out of claims.
         loads: recorded loads that say whether they were void.
         void_loads: those that were.
+        differing: claims without a verdict as their rounds differ too much.
+        few: claims without one as too few rounds were not void.
     """
 
     spread: float | None
@@ -34,6 +36,8 @@ class Noise:
     void_rounds: int
     loads: int
     void_loads: int
+    differing: int
+    few: int
 
     @property
     def quiet(self) -> bool:
@@ -62,12 +66,16 @@ def noise(record: Mapping[str, Any]) -> Noise:
         if len(values) > 1 and statistics.median(values)
     ]
     loads = [void for part in record["parts"] for void in _voids(part["runs"])]
+    undecided = [claim for _, claim in claims_of(record) if claim["verdict"] == "too noisy to say"]
+    differing = sum(1 for claim in undecided if claim["interval"])
     return Noise(
         spread=statistics.median(spreads) if spreads else None,
         widest=max(spreads, default=None),
         void_rounds=sum(len(claim["void"]) for _, claim in claims_of(record)),
         loads=len(loads),
         void_loads=sum(1 for void in loads if void),
+        differing=differing,
+        few=len(undecided) - differing,
     )
 
 
