@@ -51,7 +51,7 @@ def is_bench(result: Mapping[str, Any]) -> bool:
 
 def is_evidence(result: Mapping[str, Any]) -> bool:
     """Whether `make evidence` wrote it, with all parts, and not quickly."""
-    return "parts" in result and not result["quick"] and bool(result["complete"])
+    return "parts" in result and not result["quick"] and bool(result.get("complete"))
 
 
 def newest(wanted: Callable[[Mapping[str, Any]], bool], directory: Path) -> tuple[Path, dict[str, Any]] | None:
