@@ -30,7 +30,7 @@ bench: setup  ## Measure it beside its peers, with wrk (a quarter of an hour)
 # Under three minutes, to see that it runs: make evidence QUICK=1
 QUICK ?=
 .PHONY: evidence
-evidence: setup  ## Measure every claim before and after, and write a report (15 minutes, alone on the machine)
+evidence: setup  ## Measure every claim, before and after, and write a report (15 minutes; QUICK=1: 3)
 	@$(PY) -m loadtest.evidence $(if $(QUICK),--quick) $(ARGS)
 
 ##@ Containers

@@ -211,6 +211,7 @@ def test_a_picture_has_all_lines_and_bars_and_its_words(elements: list[Element])
         assert title.text
         assert description.text
         assert any(each.tag == "table" for each in inside)
+        assert ("nothing was measured" in svg.text) == (picture["title"] == "No lines")
         assert svg.attributes["role"] == "img"
 
 

@@ -102,6 +102,10 @@ def _curves(picture: Mapping[str, Any]) -> Figure:
     axes.set_ylabel(_short(picture["y"], 44), color=INK)
     _plain(axes)
     axes.grid(visible=True, color=GRID, linewidth=0.7)
+    if not any(_finite(x) and _finite(y) for x, y in points):
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", color=MUTED)
     if handles:
         drawn.legend(
             handles, [_legible(name) for name in names], loc="outside lower left", ncols=columns, frameon=False,
@@ -222,7 +226,8 @@ def _drawable(value: float | None) -> float:
 
 
 def _short(text: str, characters: int) -> str:
-    """A longer one would leave no room for the picture; the page has it in full beside it."""
+    """A longer one would leave no room for the picture; the page has it in full beside it. Code is plain here."""
+    text = text.replace("`", "")
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
