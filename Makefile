@@ -103,7 +103,7 @@ format: setup  ## Format the code and mend what can be mended by itself
 	@$(PY) -m ruff format
 
 .PHONY: docs
-docs: setup  ## Write what the READMEs and .env.example take from the code and from the last results anew
+docs: setup  ## Write what the READMEs and .env.example take from the code and the last results anew
 	@$(PY) scripts/variables.py
 	@$(PY) scripts/figures.py
 
