@@ -181,10 +181,18 @@ def test_a_verdict_is_a_word(elements: list[Element]) -> None:
 def test_noise_is_said_at_the_top(html: str) -> None:
     """Before any figure: how far rounds differed, on how many claims that leaves no verdict, and why."""
     top = html[: html.index('<h2 id="claims">')]
-    assert "<strong>Noisy:</strong>" in top
+    assert "<strong>Rounds differ:</strong>" in top
     assert "The machine was too noisy for a verdict on 1 of 8 claims" in top
     assert "2 of 8 claims have too few rounds for a verdict" in top
     assert "4 rounds were left out of claims as void" in top
+
+
+def test_what_claims_nothing_is_said_at_the_top() -> None:
+    """A part without claims is about the machine: its title, which is its word, stands where noise is told."""
+    less = record()
+    less["parts"] = [less["parts"][1] | {"name": "yardstick", "title": "The machine: quiet", "claims": []}]
+    html = report.page(less, data=DATA)
+    assert '<a href="#part-yardstick">The machine: quiet</a>.</p>' in html[: html.index('<h2 id="claims">')]
 
 
 def test_void_rounds_are_named(elements: list[Element]) -> None:

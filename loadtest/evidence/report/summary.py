@@ -50,4 +50,4 @@ def _noise(record: Mapping[str, Any]) -> str:
     seen = noise(record)
     if seen.spread is None or seen.quiet:
         return ""
-    return f" Rounds differed by {seen.spread:.0%}: the machine was busy."
+    return f" Rounds differed by {seen.spread:.0%}; above 10% the machine was busy."
