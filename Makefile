@@ -27,6 +27,12 @@ observe: setup  ## Watch what `make run` serves with Prometheus and Alertmanager
 bench: setup  ## Measure it beside its peers, with wrk (a quarter of an hour)
 	@$(PY) -m loadtest.bench $(ARGS)
 
+# Under three minutes, to see that it runs: make evidence QUICK=1
+QUICK ?=
+.PHONY: evidence
+evidence: setup  ## Measure every claim, before and after, and write a report (15 minutes; QUICK=1: 3)
+	@$(PY) -m loadtest.evidence $(if $(QUICK),--quick) $(ARGS)
+
 ##@ Containers
 
 .PHONY: up
@@ -97,7 +103,7 @@ format: setup  ## Format the code and mend what can be mended by itself
 	@$(PY) -m ruff format
 
 .PHONY: docs
-docs: setup  ## Write what the READMEs and .env.example take from the code and from the last bench anew
+docs: setup  ## Write what the READMEs and .env.example take from the code and the last results anew
 	@$(PY) scripts/variables.py
 	@$(PY) scripts/figures.py
 

@@ -99,6 +99,7 @@ def run(names: Sequence[str], *, quick: bool, console: Console) -> dict[str, Any
         "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": machine.commit(),
         "quick": quick,
+        "complete": set(names) == set(PARTS),
         "took_s": round(time.monotonic() - began_s),
         "machine": machine.facts(cores),
         "parts": [part.record() for part in parts],
@@ -109,7 +110,8 @@ def _write(record: dict[str, Any], directory: Path, console: Console) -> None:
     from loadtest.evidence import report
 
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{record['taken_at'][:10]}-{record['commit']}{'-quick' if record['quick'] else ''}.json"
+    less = ("" if record["complete"] else "-part") + ("-quick" if record["quick"] else "")  # never over a result
+    path = directory / f"{record['taken_at'][:10]}-{record['commit']}{less}.json"
     path.write_text(json.dumps(record, separators=(",", ":")) + "\n", encoding="utf-8")
     page = path.with_suffix(".html")
     page.write_text(report.page(record, data=path.name), encoding="utf-8")

@@ -107,7 +107,10 @@ class Bars:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of cells; a number is shown with three significant digits, None as a dash. `data`: a key of `runs` a row."""
+    """Rows of cells: a float is shown with three significant digits, an int in full, None as a dash.
+
+    `data`: a key of `runs` a row.
+    """
 
     id: str
     title: str
