@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-RETRY_AT = ((0.25, 0.45), (0.7, 0.75))
+RETRY_AT = ((0.35, 0.45), (0.67, 0.72))
 RETRY_WITHIN_S = 1.0
 """Transient failures: two more tries (contract, section 4: "up to twice (0.5 s, jitter)"), each at a random time
-between those parts of what is left after the first failure, a second at the most. The last one comes late on purpose:
-with waits drawn from 0 to 0.5 s, one call in eight gave up within 0.25 s of a server's absence, and opened the breaker
-for all. With 0.8 s for an operation it comes 0.55 s after the first failure or later, and has 0.2 s to be answered.
+between those parts of what is left after the first failure, a second at the most. With 0.8 s for an operation, the
+first one finds a server that was away for 0.25 s, and the last one, which has 0.2 s to be answered, one that was away
+for 0.5 s. With waits drawn from 0 to 0.5 s both could be short: one call in eight gave up within 0.25 s, and opened the
+breaker for all.
 """
 
 CANCEL_MARGIN_MS = 50
