@@ -25,13 +25,15 @@ from loadtest.subjects import USERS_PATH, peer, service
 
 SOURCE = "003_bfebc698bfd13724.txt"
 OVERLOAD = 1.5
-"""Of what a server answers a closed loop."""
+"""Of what a server is thought to do."""
 SATURATED_AT_MOST = 0.9
 """Of what is offered. A server that answers more than this had time left: what it can do is not known."""
 FAILED_AT_MOST = 0.01
+_MORE_TRIES = 2
 _CONNECTIONS = 32
 _SWEEP = (0.2, 0.4, 0.6, 0.75, 0.9, 1.0, 1.1)
 _SWEEP_QUICK = (0.3, 0.7, 1.1)
+_STEPS_AT_MOST = 10
 
 AS_WAS, SYNC, UNPOOLED, POOLED, UNCACHED, SHIPPED = (
     "as-was", "sync", "unpooled", "only-pooled", "uncached", "shipped",
@@ -54,7 +56,7 @@ class Side:
     name: str
     server: RunningServer
     capacity: float
-    """Answers a second to a closed loop: the guess from which the offers follow."""
+    """Answers a second, a guess: of a closed loop at first, then of the last round. Offers follow from it."""
     outcomes: list[Outcome] = field(default_factory=list)
     spent: list[Spent] = field(default_factory=list)
 
@@ -120,6 +122,19 @@ def _capacity(name: str, server: RunningServer) -> float:
 
 
 def _round(stage: Stage, side: Side, database: str, number: int) -> None:
+    """One round of one side. If nearly all was answered, the guess was too low: once more, with more."""
+    outcome, spent = _overloaded(stage, side, database, number)
+    for _ in range(_MORE_TRIES):
+        if outcome.answered_per_second <= SATURATED_AT_MOST * outcome.offered:
+            break
+        side.capacity = OVERLOAD * outcome.answered_per_second
+        outcome, spent = _overloaded(stage, side, database, number)
+    side.capacity = max(outcome.answered_per_second, side.capacity / 2)
+    side.outcomes.append(outcome)
+    side.spent.append(spent)
+
+
+def _overloaded(stage: Stage, side: Side, database: str, number: int) -> tuple[Outcome, Spent]:
     slow = side.name == AS_WAS
     before = _spent_so_far(side, database)
     side.server.empty_log()
@@ -128,7 +143,7 @@ def _round(stage: Stage, side: Side, database: str, number: int) -> None:
             port=side.server.port,
             requests=(get(USERS_PATH),),
             per_second=OVERLOAD * side.capacity,
-            seconds=(3 if stage.quick else 5) if slow else 1.2 if stage.quick else 2.5,
+            seconds=min(10, (2 if stage.quick else 5) / side.capacity) if slow else 1.2 if stage.quick else 2.5,
             warm_up_s=0.5,
             connections=4 if slow else _CONNECTIONS,
             timeout_s=30,  # longer than any queue that can grow here: an answer that is given up is work for nothing
@@ -136,20 +151,17 @@ def _round(stage: Stage, side: Side, database: str, number: int) -> None:
         )
     )
     after = _spent_so_far(side, database)
-    side.outcomes.append(outcome)
-    side.spent.append(
-        Spent(
-            requests=after.requests - before.requests,
-            seconds=after.seconds - before.seconds,
-            sessions=after.sessions - before.sessions - 1,  # our own look
-        )
+    return outcome, Spent(
+        requests=after.requests - before.requests,
+        seconds=after.seconds - before.seconds,
+        sessions=after.sessions - before.sessions - 1,  # our own look
     )
 
 
 def _spent_so_far(side: Side, database: str) -> Spent:
     connecting, waiting = scrape.of(side.server, "db_connect_seconds_sum", "db_pool_wait_seconds_sum")
     return Spent(
-        requests=checks.requests_counted(side.server),
+        requests=scrape.requests(side.server),
         seconds=connecting + waiting,
         sessions=scrape.sessions(database),
     )
@@ -157,8 +169,9 @@ def _spent_so_far(side: Side, database: str) -> Spent:
 
 def _swept(stage: Stage, side: Side, runs: dict[str, Any], began_s: float) -> list[Step]:
     capacity = statistics.median(side.rates) if side.rates else side.capacity
-    found = []
-    for part in _SWEEP_QUICK if stage.quick else _SWEEP:
+    found: list[Step] = []
+    parts = list(_SWEEP_QUICK if stage.quick else _SWEEP)
+    for part in parts:
         stage.say(f"claims: {side.name} at {part:.0%} of what it can do")
         side.server.empty_log()
         outcome = stage.offer(
@@ -170,6 +183,8 @@ def _swept(stage: Stage, side: Side, runs: dict[str, Any], began_s: float) -> li
         key = f"{side.name}-at-{part:g}"
         runs[key] = outcome.record()
         found.append(Step(key=key, outcome=outcome))
+        if part == parts[-1] and found[-1].in_time and len(parts) < _STEPS_AT_MOST:
+            parts.append(round(part * 1.3, 2))  # it can do more than was thought: the knee is still to come
         stage.keep_time(began_s)
     return found
 

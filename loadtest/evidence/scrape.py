@@ -11,11 +11,11 @@ from loadtest.errors import BenchError
 from loadtest.servers import RunningServer, http_get
 
 
-def total(text: str, name: str) -> float:
-    """The sum of all samples called `name`, whatever their labels, in Prometheus text; 0 if there is none."""
+def total(text: str, name: str, *, but: str = "") -> float:
+    """The sum of all samples called `name` in Prometheus text, without those that have the label `but`."""
     found = 0.0
     for line in text.splitlines():
-        if line.startswith(name) and line[len(name) : len(name) + 1] in ("{", " "):
+        if line.startswith(name) and line[len(name) : len(name) + 1] in ("{", " ") and not (but and but in line):
             found += float(line.rsplit("} ", 1)[-1].split()[0] if "{" in line else line.split()[1])
     return found
 
@@ -27,6 +27,16 @@ def of(server: RunningServer, *names: str) -> tuple[float, ...]:
         raise BenchError(f"{server.launch.name}: /metrics answered {answer.status}")
     text = answer.data.decode()
     return tuple(total(text, name) for name in names)
+
+
+def requests(server: RunningServer) -> float:
+    """How many requests a server has answered, without looks at its metrics. Raises BenchError if it does not tell."""
+    answer = http_get(server.url + "/metrics")
+    text = answer.data.decode()
+    names = {line.partition("{")[0] for line in text.splitlines() if "_http_requests_total{" in line}
+    if answer.status != 200 or not names:
+        raise BenchError(f"{server.launch.name}: /metrics does not tell how many requests there were")
+    return sum(total(text, name, but='endpoint="metrics"') for name in names)
 
 
 def sessions(url: str) -> int:

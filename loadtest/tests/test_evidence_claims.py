@@ -90,6 +90,7 @@ user_http_requests_total{endpoint="a } b",method="GET",status="404"} 1.5e+1
 def test_totals_of_a_metric(name: str, value: float) -> None:
     """Over all labels; a name that another begins with is not taken for it."""
     assert scrape.total(TEXT, name) == value
+    assert scrape.total(TEXT, "user_http_requests_total", but='endpoint="users"') == 15
 
 
 def test_slopes_leave_out_the_warm_up() -> None:
@@ -104,12 +105,13 @@ def test_slopes_leave_out_the_warm_up() -> None:
 
 def test_memory_says_when_there_were_too_few_requests() -> None:
     """No slope, no verdict; and a million that was not reached is named."""
-    few = memory.part([(0, 50), (1, 300)], [(0, 90), (120_000, 95)], [(0, 150), (120_000, 160)], quick=False).record()
+    was = [(0.0, 50.0), (1.0, 300.0)]
+    few = memory.part(was, was, [(0, 90), (120_000, 95)], [(0, 150), (120_000, 160)], quick=False).record()
     assert few["claims"][0]["verdict"] == "not measured"
     assert "120,000 requests are too few" in few["claims"][0]["measured"]
     assert "did not do 1,000,000" in few["tables"][0]["note"]
     points = [(float(number * 50_000), 90 + number * 0.01) for number in range(21)]
-    many = memory.part([(0, 50), (1, 300)], points, points, quick=False).record()
+    many = memory.part(was, was, points, points, quick=False).record()
     assert (many["claims"][0]["verdict"], len(many["claims"][0]["values"])) == ("holds", 9)
     assert "did not do" not in json.dumps(many)
 
