@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from loadtest.evidence import blip, claims, memory, scrape, yardstick
+from loadtest.evidence import blip, memory, rounds, scrape, yardstick
 from loadtest.evidence.knee import Step, knee
 from loadtest.evidence.scrape import Spent
 from loadtest.generator import Load
@@ -35,8 +35,8 @@ def outcome(
 )
 def test_a_round_counts_only_if_both_sides_do(bad: Outcome, why: str) -> None:
     """A busy generator, a server with time left and failures say nothing about capacity; the reason is kept."""
-    assert claims.useless(outcome()) == ""
-    good, void = claims.paired([outcome(), bad, outcome()], [outcome(), outcome(), bad])
+    assert rounds.useless(outcome()) == ""
+    good, void = rounds.paired([outcome(), bad, outcome()], [outcome(), outcome(), bad])
     assert good == [0]
     assert [reason.partition(": ")[0] for reason in void] == ["round 2", "round 3"]
     assert "before: " in void[0]
@@ -48,7 +48,7 @@ def test_what_a_pool_saves() -> None:
     """As a part of what a request spent on its connection before, in the same round."""
     before = [Spent(requests=100, seconds=1.0, sessions=100), Spent(requests=50, seconds=1.0, sessions=50)]
     after = [Spent(requests=1000, seconds=0.5, sessions=8), Spent(requests=1000, seconds=0.2, sessions=0)]
-    assert claims.saved(before, after) == pytest.approx([0.95, 0.99])
+    assert rounds.saved(before, after) == pytest.approx([0.95, 0.99])
     assert (before[0].us_per_request, before[0].sessions_per_thousand) == (10_000, 1000)
     assert Spent(requests=0, seconds=0, sessions=0).us_per_request == float("inf")
 
