@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,10 @@ class Stage:
     def say(self, what: str) -> None:
         """Show what is being done."""
         self.progress.update(self.task, description=what)
+
+    def keep_time(self, began_s: float) -> None:
+        """Set the bar to the time since `began_s` (monotonic): start-ups and queues that drain take time as well."""
+        self.progress.update(self.task, completed=time.monotonic() - began_s)
 
     def run(self, launch: Launch, *, ready: str = "/health/live") -> RunningServer:
         """Start a server, or return the one that runs under that name; it is ended after the part."""
