@@ -38,6 +38,12 @@ load: setup  ## Visit what `make run` serves for a minute, and judge it; ARGS="-
 load-ui: setup  ## The same with locust's web interface, on http://127.0.0.1:8089
 	@exec $(LOCUST) --web-host 127.0.0.1 --users 100 --spawn-rate 20 $(ARGS)
 
+# Under three minutes, to see that it runs: make evidence QUICK=1
+QUICK ?=
+.PHONY: evidence
+evidence: setup  ## Measure every claim, before and after, and write a report (15 minutes; QUICK=1: 3)
+	@$(PY) -m loadtest.evidence $(if $(QUICK),--quick) $(ARGS)
+
 ##@ Containers
 
 .PHONY: up
@@ -108,7 +114,7 @@ format: setup  ## Format the code and mend what can be mended by itself
 	@$(PY) -m ruff format
 
 .PHONY: docs
-docs: setup  ## Write what the READMEs and .env.example take from the code and from the last bench anew
+docs: setup  ## Write what the READMEs and .env.example take from the code and the last results anew
 	@$(PY) scripts/variables.py
 	@$(PY) scripts/figures.py
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,14 +50,23 @@ def require_wrk() -> None:
         raise BenchError(_REMEDY)
 
 
-def run_wrk(url: str, *, seconds: float, connections: int, headers: Mapping[str, str] | None = None) -> Load:
+def run_wrk(
+    url: str,
+    *,
+    seconds: float,
+    connections: int,
+    headers: Mapping[str, str] | None = None,
+    paths: Sequence[str] = (),
+) -> Load:
     """Load `url` over `connections` keep-alive connections from one thread, with `headers` in every request.
+
+    With `paths`, those of the server in `url` are asked for instead, one after the other, again and again.
 
     Raises BenchError if wrk fails or saw no answer at all. Errors of single requests are counted, not raised.
     """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "-s", str(_REPORT)]
     command += [part for name, value in (headers or {}).items() for part in ("-H", f"{name}: {value}")]
-    command.append(url)
+    command += [url, *(("--", *paths) if paths else ())]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
     reported = [line.removeprefix("WRK ") for line in finished.stdout.splitlines() if line.startswith("WRK ")]
     if finished.returncode or not reported:

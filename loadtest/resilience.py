@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loadtest import machine
-from loadtest.arrivals import Outcome, offer
 from loadtest.errors import BenchError
 from loadtest.machine import Cores
+from loadtest.openloop import Offer, Outcome, get, offering
 from loadtest.report import Limit, limit_record, limits_table
 from loadtest.servers import Launch, RunningServer, http_get
 from loadtest.subjects import peer, service
@@ -37,6 +37,7 @@ _THREADS = 4
 _SERVICE_MS = 40
 _CAPACITY = _THREADS * 1000 / _SERVICE_MS
 _OFFERED = 200.0
+_CONNECTIONS = 4096
 _ROUNDS = 5
 """Of a percentile of some thousand requests one round alone says little."""
 
@@ -105,7 +106,7 @@ async def _stopped(stage: _Stage, seconds: float) -> tuple[list[Limit], dict[str
     gateway = stage.gateway("gateway-stopped", catalogue=good, user=bad)
 
     async def both() -> tuple[Outcome, Outcome]:
-        offered = (offer(gateway.port, path, per_second=_OFFERED, seconds=seconds) for path in (PRODUCTS, DOCS))
+        offered = (_offered(gateway, path, per_second=_OFFERED, seconds=seconds) for path in (PRODUCTS, DOCS))
         return tuple(await asyncio.gather(*offered))  # type: ignore[return-value]
 
     processes = [psutil.Process(bad.pid), *psutil.Process(bad.pid).children()]
@@ -136,7 +137,7 @@ async def _failing(stage: _Stage, seconds: float) -> tuple[list[Limit], dict[str
     """A service that answers nothing but 503: how many requests it sees of those that clients send."""
     bad = stage.frail("failing", "fail")
     gateway = stage.gateway("gateway-failing", catalogue=bad, user=bad)
-    outcome = await offer(gateway.port, PRODUCTS, per_second=_OFFERED, seconds=seconds)
+    outcome = await _offered(gateway, PRODUCTS, per_second=_OFFERED, seconds=seconds)
     seen = int(http_get(bad.url + "/seen").data)
     limits = [Limit(name="nothing but 503: requests it sees, of those sent", value=seen / outcome.count, at_most=1.2)]
     return limits, {"sent": outcome.count, "seen": seen, **_figures(outcome)}
@@ -146,9 +147,9 @@ async def _overloaded(stage: _Stage, seconds: float) -> tuple[list[Limit], dict[
     """A service of known capacity, offered less than that, all of it, and ten times as much."""
     slow = stage.frail("slow", "slow", threads=_THREADS)
     gateway = stage.gateway("gateway-overloaded", catalogue=slow, user=slow)
-    calm = await offer(gateway.port, PRODUCTS, per_second=0.7 * _CAPACITY, seconds=seconds)
-    full = await offer(gateway.port, PRODUCTS, per_second=1.1 * _CAPACITY, seconds=seconds)
-    over = await offer(gateway.port, PRODUCTS, per_second=10 * _CAPACITY, seconds=2 * seconds)
+    calm = await _offered(gateway, PRODUCTS, per_second=0.7 * _CAPACITY, seconds=seconds)
+    full = await _offered(gateway, PRODUCTS, per_second=1.1 * _CAPACITY, seconds=seconds)
+    over = await _offered(gateway, PRODUCTS, per_second=10 * _CAPACITY, seconds=2 * seconds)
     lost = 1 - over.per_second(200) / max(calm.per_second(200), full.per_second(200))
     limits = [
         Limit(name="ten times too much: answers lost, of the most there were", value=lost, at_most=0.2, unit="%"),
@@ -162,11 +163,20 @@ async def _overloaded(stage: _Stage, seconds: float) -> tuple[list[Limit], dict[
     return limits, {"at 0.7": _figures(calm), "at 1.1": _figures(full), "at 10": _figures(over)}
 
 
+async def _offered(server: RunningServer, path: str, *, per_second: float, seconds: float) -> Outcome:
+    """Requests at that rate. Many connections: what they wait for is to be the server's doing."""
+    offer = Offer(
+        port=server.port, requests=(get(path),), per_second=per_second, seconds=seconds, connections=_CONNECTIONS,
+        timeout_s=15.0,
+    )  # fmt: skip
+    return await offering(offer)
+
+
 def _figures(outcome: Outcome) -> dict[str, Any]:
     statuses = {str(status): count for status, count in sorted(outcome.statuses.items())}
     times = {
         f"p{percent}_ms of {status}": round(1000 * outcome.p(percent, status), 1)
-        for status in sorted(outcome.took_s)
+        for status in sorted(outcome.took)
         for percent in (50, 99)
     }
     return {"statuses": statuses, **times}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg2
@@ -25,10 +25,15 @@ class Stores:
 
     postgres: PostgresServer
     redis_url: str
+    _users: dict[str, str] = field(default_factory=dict)
 
     def users_database(self, name: str, *, count: int = _SEEDED_USERS) -> str:
-        """The URL of a new database `name` with the user service's schema and `count` users."""
-        url = self.postgres.create_database(name)
+        """The URL of the database `name`, which is made now if it was not before: with the user service's schema and
+        `count` users.
+        """
+        if name in self._users:
+            return self._users[name]
+        url = self._users[name] = self.postgres.create_database(name)
         _tool("user", url, "create")
         _tool("user", url, "seed", "--count", str(count))
         with closing(psycopg2.connect(url)) as connection:

@@ -1,4 +1,15 @@
--- Prints what wrk measured as one JSON line. Only `done` is defined: it runs once, after the load.
+-- Prints what wrk measured as one JSON line; that runs once, after the load. Arguments are paths to ask for in turn; without
+-- them there is no function `request`, and wrk sends the same bytes each time without asking Lua.
+function init(args)
+  if #args == 0 then return end
+  local requests, next = {}, 0
+  for number, path in ipairs(args) do requests[number] = wrk.format("GET", path) end
+  function request()
+    next = next % #requests + 1
+    return requests[next]
+  end
+end
+
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(

@@ -1,4 +1,6 @@
-"""The figures in the README, made from the newest result in loadtest/results that has all parts.
+"""The figures in the README, made from the newest results in loadtest/results: of the evidence, and of the bench.
+
+Only results that have all parts; a quick one is a look and never gets there.
 
 `python scripts/figures.py` writes them, `--check` says whether they are out of date and exits 1 if so.
 """
@@ -7,13 +9,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # as a script it sees its own folder only
+
+from loadtest.evidence.numbers import demand, figure, interval  # noqa: E402
+
 RESULTS = ROOT / "loadtest" / "results"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 PARTS = ("rates", "walk", "memory", "resilience")
 
 SENTENCES = {
@@ -38,12 +44,22 @@ SENTENCES = {
 }
 
 
-def newest(directory: Path = RESULTS) -> tuple[Path, dict[str, Any]] | None:
-    """The result with all parts that was taken last, None if there is none."""
+def is_bench(result: Mapping[str, Any]) -> bool:
+    """Whether `make bench` wrote it, with all parts."""
+    return all(part in result for part in PARTS)
+
+
+def is_evidence(result: Mapping[str, Any]) -> bool:
+    """Whether `make evidence` wrote it, with all parts, and not quickly."""
+    return "parts" in result and not result["quick"] and bool(result.get("complete"))
+
+
+def newest(wanted: Callable[[Mapping[str, Any]], bool], directory: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The wanted result that was taken last, None if there is none."""
     found = []
     for path in directory.glob("*.json"):
-        result = json.loads(path.read_text())
-        if all(part in result for part in PARTS):
+        result = json.loads(path.read_text("utf-8"))
+        if wanted(result):
             found.append((result["taken_at"], path, result))
     if not found:
         return None
@@ -51,15 +67,40 @@ def newest(directory: Path = RESULTS) -> tuple[Path, dict[str, Any]] | None:
     return path, result
 
 
-def render(path: Path, result: dict[str, Any]) -> str:
-    """The section of the README: ratios first, because they travel to other machines, then the limits."""
+def render_evidence(path: Path, result: Mapping[str, Any]) -> str:
+    """Every claim with its verdict, those that do not hold and those that nobody can judge included."""
+    machine, report = result["machine"], path.with_suffix(".html")
+    links = f"[all of it]({_link(path)})"
+    if report.exists():
+        links = f"[the report]({_link(report)}), a page for a browser, and {links}"
+    conditions = (
+        f"`make evidence`, {result['taken_at'][:10]}, commit `{result['commit']}`: {machine['cores']} cores "
+        f"({machine['processor']}), Python {machine['python']}; {links}; "
+        "[how it is measured and when a claim holds](loadtest/README.md#evidence)."
+    )
+    lines = [conditions, "", "| claim | wanted | median | interval | |", "|---|---:|---:|---:|---|"]
+    for claim in (claim for part in result["parts"] for claim in part["claims"]):
+        wanted, unit, verdict = claim["wanted"], claim["unit"], claim["verdict"]
+        cells = (
+            claim["sentence"],
+            demand(wanted, unit, claim["better"]),
+            "" if claim["median"] is None else figure(claim["median"], unit, wanted=wanted),
+            "" if claim["interval"] is None else interval(claim["interval"], unit, wanted=wanted),
+        )
+        mark = verdict if verdict == "holds" else f"**{verdict}**"
+        lines.append(f"| {' | '.join(map(_cell, cells))} | {mark} |")
+    return "\n".join(lines)
+
+
+def render_bench(path: Path, result: Mapping[str, Any]) -> str:
+    """Ratios first, because they travel to other machines, then the limits."""
     machine, settings = result["machine"], result["settings"]
     conditions = (
         f"`make bench`, {result['taken_at'][:10]}, commit `{result['commit']}`: {machine['cores']} cores "
         f"({machine['processor']}), Python {machine['python']}; one worker on one core, wrk on another, "
         f"{settings['connections']} keep-alive connections; metrics, request ids and access log on everywhere "
         f"but in the bare functions; {settings['rounds']} interleaved rounds of {settings['seconds']:g} s, medians. "
-        f"[All of it]({path.relative_to(ROOT)}); [how it is measured](loadtest/README.md)."
+        f"[All of it]({_link(path)}); [how it is measured](loadtest/README.md)."
     )
     lines = [conditions, "", "| | against | ratio | (from, to) | wanted | |", "|---|---|---:|---:|---:|---|"]
     for ratio in result["ratios"]:
@@ -89,26 +130,47 @@ def _verdict(holds: bool | None) -> str:
     return "" if holds is None else "holds" if holds else "**missed**"
 
 
-def readme() -> str:
+def _cell(text: str) -> str:
+    """Text as a cell of a table in Markdown."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _link(path: Path) -> str:
+    """From the README, which stands two folders above every result."""
+    return path.relative_to(path.parents[2]).as_posix()
+
+
+SECTIONS = (
+    ("evidence", "make evidence", is_evidence, render_evidence),
+    ("figures", "make bench", is_bench, render_bench),
+)
+"""The word of the two marks in the README between which a kind stands, what makes it, which it is, and its text."""
+
+
+def readme(before: str, results: Path = RESULTS) -> str:
     """The README with its figures made anew. Raises ValueError if it has no place for them."""
-    before, begin, rest = README.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"README.md has no lines {BEGIN!r} and {END!r}")
-    found = newest()
-    section = render(*found) if found else "No result is committed yet: run `make bench`."
-    return f"{before}{BEGIN}\n{section}\n{END}{after}"
+    for word, verb, wanted, render in SECTIONS:
+        begin, end = f"<!-- {word} -->", f"<!-- end of {word} -->"
+        head, found_begin, rest = before.partition(begin)
+        _, found_end, tail = rest.partition(end)
+        if not found_begin or not found_end:
+            raise ValueError(f"README.md has no lines {begin!r} and {end!r}")
+        found = newest(wanted, results)
+        section = render(*found) if found else f"No result is committed yet: run `{verb}`."
+        before = f"{head}{begin}\n{section}\n{end}{tail}"
+    return before
 
 
 def main() -> int:
     """Write, or with `--check` compare. Returns the exit status."""
-    wanted = readme()
-    if wanted == README.read_text():
+    before = README.read_text("utf-8")
+    wanted = readme(before)
+    if wanted == before:
         return 0
     if "--check" in sys.argv:
         print("The figures in README.md are out of date: run `make docs`")
         return 1
-    README.write_text(wanted)
+    README.write_text(wanted, "utf-8")
     print("wrote README.md")
     return 0
 

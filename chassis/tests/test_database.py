@@ -145,6 +145,51 @@ def test_a_read_survives_a_wire_cut_under_it(make_database: MakeDatabase, databa
         assert answer.result() == [(42,)]
 
 
+def test_no_read_fails_while_the_server_is_away_for_a_moment(
+    make_database: MakeDatabase, database_url: str, wire: CutProxy
+) -> None:
+    """Every connection is cut, and new ones are refused for a third of a second, as when a server is replaced: whoever
+    reads at that time waits, and the breaker stays closed.
+    """
+    store = make_database(wire.url_for(database_url))
+    stop = threading.Event()
+
+    def read(_: int) -> int:
+        count = 0
+        while not stop.is_set():
+            assert store.fetch("SELECT 1") == [(1,)]
+            count += 1
+            stop.wait(0.01)
+        return count
+
+    with ThreadPoolExecutor(4) as executor:
+        reading = [executor.submit(read, number) for number in range(4)]
+        try:
+            for _ in range(3):
+                threading.Event().wait(0.05)
+                wire.cut()
+                threading.Event().wait(0.33)  # how long it is away is what is tested
+                wire.heal()
+                threading.Event().wait(0.5)
+        finally:
+            stop.set()
+        assert all(each.result() for each in reading)
+    assert not store.is_open
+
+
+@pytest.mark.parametrize("left_s", [0.2, 0.8, 5.0])
+def test_the_last_try_is_late_and_leaves_time_for_an_answer(left_s: float) -> None:
+    """Two more tries at different times, the last after two thirds of what is left: of a second, if that is more."""
+    of_s = min(left_s, 1.0)
+    for _ in range(200):
+        began_s = time.monotonic()
+        first_s, last_s = (at_s - began_s for at_s in database._retries(began_s + left_s))
+        taken_from_us_s = time.monotonic() - began_s
+        assert 0.35 * of_s <= first_s < last_s
+        assert 0.67 * of_s <= last_s <= 0.72 * of_s + taken_from_us_s
+    assert list(database._retries(time.monotonic() - 0.001)) == []
+
+
 def test_a_write_whose_fate_is_unknown_is_not_sent_twice(
     make_database: MakeDatabase, database_url: str, wire: CutProxy
 ) -> None:

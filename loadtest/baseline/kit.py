@@ -101,6 +101,12 @@ def exposition() -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
+def connect_seconds() -> Histogram:
+    """How long requests wait for their connection to PostgreSQL: what pooling is to save. For those without a pool."""
+    buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+    return Histogram("db_connect_seconds", "Making a connection to PostgreSQL, seconds", buckets=buckets)
+
+
 def observe_flask(app: Flask, *, service: str) -> None:
     """Give a Flask application ids, metrics (`/metrics`), the log line and `/health/live`."""
     from flask import g, request

@@ -1,8 +1,8 @@
-"""What both peers of the user page share: the SQL of a page and the shape of an answer."""
+"""What the peers of the user page share: the SQL of a page, what asks for one, and the shape of an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,17 @@ TOTAL_SQL = "SELECT sum(users)::bigint FROM users_total"
 """The kept count, as our service reads it: counting the rows would make a peer lose by that, not by what it shows."""
 
 COLUMNS = ("id", "username", "email", "full_name", "created_at", "updated_at")
+PAGE_SQL = f"SELECT {', '.join(COLUMNS)} FROM users ORDER BY id LIMIT %s OFFSET %s"
+"""With psycopg2's marks."""
+
+
+def asked_page(arguments: Mapping[str, str]) -> tuple[int, int] | None:
+    """The number of the page and how many users are on it; None if there is no such page."""
+    try:
+        page, per_page = int(arguments.get("page", "1")), int(arguments.get("per_page", DEFAULT_PER_PAGE))
+    except ValueError:
+        return None
+    return (page, min(per_page, MAX_PER_PAGE)) if page > 0 and per_page > 0 else None
 
 
 def page_answer(rows: Iterable[Any], *, page: int, per_page: int, total: int) -> dict[str, Any]:

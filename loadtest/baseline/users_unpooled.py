@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 import psycopg2
 from flask import Flask, jsonify, request
 
-from loadtest.baseline.kit import observe_flask
-from loadtest.baseline.users_page import COLUMNS, DEFAULT_PER_PAGE, MAX_PER_PAGE, TOTAL_SQL, page_answer
+from loadtest.baseline.kit import connect_seconds, observe_flask
+from loadtest.baseline.users_page import PAGE_SQL, TOTAL_SQL, asked_page, page_answer
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
-
-_PAGE_SQL = f"SELECT {', '.join(COLUMNS)} FROM users ORDER BY id LIMIT %s OFFSET %s"
 
 
 def create_app() -> Flask:
@@ -29,15 +27,18 @@ def create_app() -> Flask:
     app = Flask(__name__, static_folder=None)
     observe_flask(app, service="users_unpooled")
     dsn = os.environ["DATABASE_URL"]
+    connecting = connect_seconds()
 
     @app.get("/api/v1/users")
     def users() -> ResponseReturnValue:
-        page = request.args.get("page", 1, type=int)
-        per_page = min(request.args.get("per_page", DEFAULT_PER_PAGE, type=int), MAX_PER_PAGE)
-        if page < 1 or per_page < 1:
+        asked = asked_page(request.args)
+        if asked is None:
             return {"error": "page and per_page start at 1"}, 400
-        with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-            cursor.execute(_PAGE_SQL, (per_page, (page - 1) * per_page))
+        page, per_page = asked
+        with connecting.time():
+            opened = psycopg2.connect(dsn)
+        with closing(opened) as connection, connection.cursor() as cursor:
+            cursor.execute(PAGE_SQL, (per_page, (page - 1) * per_page))
             rows = cursor.fetchall()
             cursor.execute(TOTAL_SQL)
             (total,) = cursor.fetchone() or (0,)

@@ -96,6 +96,16 @@ def test_a_pin_has_a_hash(tree: Path, check: Check) -> None:
     assert "requirements/user.txt: flask has no hash" in done.stderr
 
 
+def test_of_pins_for_several_pythons_the_one_that_applies_counts(tree: Path, check: Check) -> None:
+    """Whichever comes first: a universal pin file may have one for older Pythons and another for newer ones."""
+    path = tree / "requirements/dev.txt"
+    other = f"flask==0.1 ; python_full_version < '3' \\\n    --hash=sha256:{'0' * 64}\n"
+    for text in (other + path.read_text("utf-8"), path.read_text("utf-8") + other):
+        path.write_text(text, "utf-8")
+        done = check()
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     "line",
     [

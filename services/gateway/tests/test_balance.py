@@ -24,6 +24,7 @@ from chassis.testing import free_port
 from chassis.testing.tools import require
 from gateway.edge.body import Body
 from gateway.edge.headers import Peers
+from gateway.edge.instance import Refused
 from gateway.edge.proxy import Proxy
 from gateway.edge.request import Request
 from gateway.edge.target import Target
@@ -400,6 +401,36 @@ def test_an_instance_that_listens_again_is_used_again_at_once(two: tuple[Backend
                 assert [status for status, _ in await asyncio.gather(*(gateway.ask(to(only)) for _ in range(20)))] == (
                     [200] * 20
                 )
+
+    run(test())
+
+
+def test_a_look_that_came_too_early_is_no_answer() -> None:
+    """A request that has nowhere else to go joins a probe that is under way; if that one finds nobody, it may have
+    looked before somebody listened, so there is another one.
+    """
+    gone = route(f"http://127.0.0.1:{free_port()}")
+    begun = asyncio.Event()
+    looks: list[int] = []
+
+    async def probe(_instance: Any) -> bool:
+        looks.append(len(looks))
+        begun.set()
+        if len(looks) == 1:
+            await asyncio.sleep(0.05)
+            raise Refused("nobody yet")
+        return True
+
+    async def test() -> None:
+        async with edge() as gateway:
+            assert (await gateway.ask(to(gone)))[0] == 503
+            instance = gateway.instance(gone)
+            begun.clear()
+            looks.clear()
+            instance.probe = probe
+            await begun.wait()  # the probe that comes by itself
+            assert await instance.knock()
+            assert looks == [0, 1]
 
     run(test())
 

@@ -70,6 +70,8 @@ def test_expiry_must_be_in_the_future(client: Any) -> None:
         in_days(-1),
         "2099-01-01T00:00:00",
         "tomorrow",
+        4_102_444_800,
+        "4102444800",
         "9999-12-31T23:59:59-17:09",
         "0001-01-01T00:00:00+01:00",
     ):
@@ -103,7 +105,14 @@ def test_a_link_is_switched_off_and_on(client: Any) -> None:
     assert client.patch(f"{LINKS}/{code}", json={"disabled": False}).json["expires_at"] is not None
     back = client.patch(f"{LINKS}/{code}", json={"expires_at": None}).json
     assert (back["disabled"], back["expires_at"]) == (False, None)
-    for bad in ({}, {"disabled": None}, {"url": URL}, {"expires_at": in_days(-1)}):
+    for bad in (
+        {},
+        {"disabled": None},
+        {"disabled": 1},
+        {"disabled": "true"},
+        {"url": URL},
+        {"expires_at": in_days(-1)},
+    ):
         assert client.patch(f"{LINKS}/{code}", json=bad).status_code == 422
     assert client.patch(f"{LINKS}/nothere", json={"disabled": True}).status_code == 404
 

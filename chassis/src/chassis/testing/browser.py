@@ -29,13 +29,15 @@ class Drawn(NamedTuple):
     log: str
 
 
-def draw(url: str, directory: Path, *, budget_ms: int = 10_000) -> Drawn:
+def draw(url: str, directory: Path, *, budget_ms: int = 10_000, dark: bool = False) -> Drawn:
     """Open `url`; `directory` is for the browser's profile. Skips the test without Chromium, fails it under CI.
 
     Args:
         budget_ms: how much time passes for the page; less than that after which it reloads itself.
+        dark: whether the reader prefers dark colours.
     """
-    return Drawn(*_run(url, directory, f"--virtual-time-budget={budget_ms}", "--dump-dom"))
+    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    return Drawn(*_run(url, directory, scheme, f"--virtual-time-budget={budget_ms}", "--dump-dom"))
 
 
 def screenshot(url: str, directory: Path, *, width: int = 1280, height: int = 900) -> bytes:

@@ -20,6 +20,7 @@ Nothing passes between processes: the table is the module's own, so xdist may ru
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -134,12 +135,15 @@ class StatusRecorder:
 def fuzz(url: str, *options: str) -> None:
     """Let schemathesis try the service at `url` against its own document, with all checks and all phases.
 
+    Each time the same, so that what it finds is found where it was brought in; `FUZZ_SEED=7` tries other things.
+
     Args:
         options: further words for `schemathesis run`.
 
     Raises:
         AssertionError: with schemathesis' report.
     """
+    seed = os.environ.get("FUZZ_SEED")
     with tempfile.TemporaryDirectory() as directory:  # schemathesis keeps notes where it runs
         result = subprocess.run(
             [
@@ -149,6 +153,7 @@ def fuzz(url: str, *options: str) -> None:
                 "--checks=all",
                 "--max-examples=100",
                 "--no-color",
+                *(("--seed", seed) if seed else ("--generation-deterministic",)),
                 *options,
             ],
             cwd=directory,

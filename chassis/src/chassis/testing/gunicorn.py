@@ -131,7 +131,9 @@ class GunicornProcess:
             connection.close()
 
     def _all_made(self) -> bool:
-        """Whether each worker has a file of metrics, which it has when its application is made."""
+        """Whether each worker has a file of metrics, which one of ours has when its application is made."""
+        if not self._metrics.is_dir():
+            return True
         workers = self.workers
         return bool(workers) and all(any(self._metrics.glob(f"*_{pid}.db")) for pid in workers)
 

@@ -37,6 +37,13 @@ OwnCode = Annotated[
 ]
 
 
+def _written(value: object) -> object:
+    """Only what is written as a date and a time; pydantic alone would also take seconds since 1970."""
+    if not isinstance(value, str | datetime) or (isinstance(value, str) and "T" not in value.upper()):
+        raise ValueError("must be a date and time with UTC offset, as in 2030-01-31T12:00:00Z")
+    return value
+
+
 def _in_future(value: datetime) -> datetime:
     """The moment in UTC: PostgreSQL refuses offsets of 16 hours and more, which ISO 8601 can write."""
     try:
@@ -48,7 +55,7 @@ def _in_future(value: datetime) -> datetime:
     return moment
 
 
-Expiry = Annotated[AwareDatetime, AfterValidator(_in_future)]
+Expiry = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in_future)]
 
 
 def _absent() -> Any:
@@ -69,7 +76,7 @@ class LinkChanges(Strict):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    disabled: bool = Field(default_factory=_absent, description="true switches it off, false on again")
+    disabled: bool = Field(default_factory=_absent, strict=True, description="true switches it off, false on again")
     expires_at: Expiry | None = Field(None, description="null: never")
 
     @model_validator(mode="after")

@@ -176,10 +176,15 @@ class Instance:
         """For a request that has nowhere else to go: whether somebody listens again where nobody did. The instance is
         asked itself, by all such requests together.
         """
-        if self._breaker.state == "open" and self._refused:
+        for _ in range(2):  # a probe that is under way may have been refused before we were asked: then another one
+            if self._breaker.state != "open" or not self._refused:
+                break
+            under_way = self._probing is not None
             self._begin_probe()
             if self._probing is not None:
                 await asyncio.wait((self._probing,), timeout=PROBE_LIMIT_S)
+            if not under_way:
+                break
         return self.usable
 
     def _begin_probe(self) -> None:
