@@ -23,7 +23,9 @@ OVERLOAD = 1.5
 SATURATED_AT_MOST = 0.9
 """Of what is offered. A server that answers more than this had time left: what it can do is not known."""
 FAILED_AT_MOST = 0.01
-_MORE_TRIES = 2
+SLOW_ROUNDS, SLOW_ROUNDS_QUICK = 3, 1
+"""Of the service as it was, whose answers take a second or more each; nothing is claimed of it."""
+_MORE_TRIES = 1
 _CONNECTIONS = 32
 _SWEEP = (0.2, 0.4, 0.6, 0.75, 0.9, 1.0, 1.1)
 _SWEEP_QUICK = (0.3, 0.7, 1.1)
@@ -110,8 +112,8 @@ def _overloaded(stage: Stage, side: Side, database: str, number: int) -> tuple[O
             port=side.server.port,
             requests=(get(USERS_PATH),),
             per_second=OVERLOAD * side.capacity,
-            seconds=min(10, (2 if stage.quick else 5) / side.capacity) if slow else 1.2 if stage.quick else 2.5,
-            warm_up_s=0.5,
+            seconds=min(6, (2 if stage.quick else 4) / side.capacity) if slow else 0.8 if stage.quick else 2.5,
+            warm_up_s=0.3 if stage.quick else 0.5,
             connections=4 if slow else _CONNECTIONS,
             timeout_s=30,  # longer than any queue that can grow here: an answer that is given up is work for nothing
             seed=number,
@@ -145,7 +147,7 @@ def swept(stage: Stage, side: Side, runs: dict[str, Any], began_s: float) -> lis
         outcome = stage.offer(
             Offer(
                 port=side.server.port, requests=(get(USERS_PATH),), per_second=part * capacity,
-                seconds=1 if stage.quick else 2, warm_up_s=0.3, connections=64,
+                seconds=0.8 if stage.quick else 2, warm_up_s=0.2, connections=64,
             )
         )  # fmt: skip
         key = f"{side.name}-at-{part:g}"
