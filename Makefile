@@ -27,6 +27,12 @@ observe: setup  ## Watch what `make run` serves with Prometheus and Alertmanager
 bench: setup  ## Measure it beside its peers, with wrk (a quarter of an hour)
 	@$(PY) -m loadtest.bench $(ARGS)
 
+.PHONY: evidence
+evidence: setup  ## Measure every claim, peers and growth, and write a report (15 minutes; QUICK=1: 3, only a look)
+	@sh scripts/uv.sh pip install --quiet --python $(PY) --require-hashes -r requirements/peers.txt || \
+		echo "Envoy could not be installed here: the report will say that it was not measured." >&2
+	@$(PY) -m loadtest.evidence $(if $(QUICK),--quick) $(ARGS)
+
 ##@ Containers
 
 .PHONY: up
@@ -113,6 +119,7 @@ COMPILE = sh scripts/uv.sh pip compile --quiet --universal --python-version 3.11
 lock: setup  ## Compile the pins in requirements/; UPGRADE=1 takes the newest versions
 	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) requirements/dev.in $(PYPROJECTS) --all-extras -o requirements/dev.txt
+	@$(COMPILE) requirements/peers.in -o requirements/peers.txt
 	@for service in $(SERVICES); do \
 		$(COMPILE) services/$$service/pyproject.toml -c requirements/dev.txt -o requirements/$$service.txt || exit; \
 	done

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from loadtest import checks
-from loadtest.baseline import nginx
+from loadtest.baseline import envoy, nginx
 from loadtest.errors import BenchError
 from loadtest.machine import Cores
 from loadtest.report import Comparison
@@ -33,6 +33,7 @@ _NGINX_REMEDY = (
     "nginx is not installed: `apt-get install nginx-light` (Debian, Ubuntu), `dnf install nginx-core` (Fedora), "
     "`brew install nginx`"
 )
+_ENVOY_REMEDY = "Envoy is not installed: `.venv/bin/python -m pip install -r requirements/peers.txt`, where it has a wheel"
 
 COMPARISONS = (
     Comparison(subject="products", reference="bare-wsgi", wanted=0.5),
@@ -97,6 +98,12 @@ def require_nginx() -> None:
     """Raises BenchError with the remedy when nginx is not installed."""
     if nginx.find() is None:
         raise BenchError(_NGINX_REMEDY)
+
+
+def require_envoy() -> None:
+    """Raises BenchError with the remedy when the wheel of Envoy is not installed."""
+    if envoy.find() is None:
+        raise BenchError(_ENVOY_REMEDY)
 
 
 def peer(name: str, application: str, *, observed: bool = True, alone_on_core: bool = True, **env: str) -> Launch:
@@ -214,9 +221,17 @@ class Fleet:
     def nginx(self, name: str, **env: str) -> RunningServer:
         """nginx in front of the bare upstream. Raises BenchError with the remedy if it is not installed."""
         require_nginx()
+        return self._foreign(name, "nginx", **env)
+
+    def envoy(self, name: str) -> RunningServer:
+        """Envoy in front of the bare upstream. Raises BenchError with the remedy if it is not installed."""
+        require_envoy()
+        return self._foreign(name, "envoy")
+
+    def _foreign(self, name: str, module: str, **env: str) -> RunningServer:
         launch = Launch(
             name=name,
-            command=(sys.executable, "-m", "loadtest.baseline.nginx"),
+            command=(sys.executable, "-m", f"loadtest.baseline.{module}"),
             env={"UPSTREAM": self.upstream().url, "DIRECTORY": "{metrics_dir}", **env},
             observed=False,
         )
@@ -358,6 +373,10 @@ def _nginx_cache(fleet: Fleet) -> Subject:
     return Subject(name="nginx-cache", server=server, path=PRODUCTS_PATH, cache_state="HIT")
 
 
+def _envoy_proxy(fleet: Fleet) -> Subject:
+    return Subject(name="envoy-proxy", server=fleet.envoy("envoy-proxy"), path=PRODUCTS_PATH)
+
+
 def _edge(fleet: Fleet) -> Subject:
     upstream = fleet.upstream()
     server = fleet.gateway("gateway-edge", catalogue=upstream, user=upstream, CACHE_BYTES="0")
@@ -408,16 +427,20 @@ SUBJECTS: dict[str, Callable[[Fleet], Subject]] = {
     "aiohttp-proxy": _aiohttp_proxy,
     "nginx-proxy": _nginx_proxy,
     "nginx-cache": _nginx_cache,
+    "envoy-proxy": _envoy_proxy,
     "edge": _edge,
     "edge-hit": _edge_hit,
     "resolve": _resolve,
     "gateway-products": _gateway_products,
     "gateway-users": _gateway_users,
 }
+OPTIONAL = {"envoy-proxy"}
+"""Measured by the bench only if asked for by name: not every platform has it."""
 
 
 def chosen(only: list[str]) -> tuple[list[str], list[Comparison]]:
-    """The names of `only` and of what they are compared with, and those comparisons; all of them if `only` is empty.
+    """The names of `only` and of what they are compared with, and those comparisons; all but what is optional if
+    `only` is empty.
 
     Raises BenchError on an unknown name.
     """
@@ -425,7 +448,7 @@ def chosen(only: list[str]) -> tuple[list[str], list[Comparison]]:
     if unknown:
         raise BenchError(f"no subject is called {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
     if not only:
-        return list(SUBJECTS), list(COMPARISONS)
+        return [name for name in SUBJECTS if name not in OPTIONAL], list(COMPARISONS)
     comparisons = [comparison for comparison in COMPARISONS if comparison.subject in only]
     wanted = {*only, *(comparison.reference for comparison in comparisons)}
     return [name for name in SUBJECTS if name in wanted], comparisons
