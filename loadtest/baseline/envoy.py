@@ -68,7 +68,7 @@ def configuration(*, port: int, upstream: str) -> str:
         "connect_timeout": "1s",
         "circuit_breakers": {
             "thresholds": [
-                {name: 1_000_000 for name in ("max_connections", "max_pending_requests", "max_requests", "max_retries")}
+                dict.fromkeys(("max_connections", "max_pending_requests", "max_requests", "max_retries"), 1000000)
             ]
         },
         "load_assignment": {

@@ -1,7 +1,7 @@
 """Our services and our edge beside what others would use, saturated: answers a second, and what an answer costs.
 
-wrk in a closed loop for all of them: the question is what a server can do, and an open-loop generator in Python would be
-busier than nginx or Envoy are. What this hides, waiting, is the affair of the other parts.
+wrk in a closed loop for all of them: the question is what a server can do, and an open-loop generator in Python would
+be busier than nginx or Envoy are. What this hides, waiting, is the affair of the other parts.
 """
 
 from __future__ import annotations
