@@ -68,7 +68,12 @@ def measure(stage: Stage) -> Grown:
             ids[size] = insert_routes(connection, size, upstream.url)
         started_s = time.monotonic()
         server = stage.fleet.gateway(
-            f"gateway-{size}", catalogue=upstream, user=upstream, DATABASE_URL=databases[size], CACHE_BYTES="0"
+            f"gateway-{size}",
+            catalogue=upstream,
+            user=upstream,
+            DATABASE_URL=databases[size],
+            CACHE_BYTES="0",
+            GATEWAY_STATE_DIR=str(stage.directory / f"routes-{size}"),
         )
         _await_route(server, key, size)
         now_s = time.monotonic()

@@ -191,7 +191,11 @@ def kinds(size: int, numbers: Numbers, names: Iterator[int]) -> list[Kind]:
     last_page = min(size, DEEPEST) // _PER_PAGE
 
     def many(make: Callable[[], bytes]) -> Callable[[int], Iterator[bytes]]:
-        return lambda _size: iter(make, None)  # type: ignore[arg-type] - endless: nothing that is made is None
+        def endless(_size: int) -> Iterator[bytes]:
+            while True:
+                yield make()
+
+        return endless
 
     return [
         Kind("first", "first page", many(lambda: get(f"{path}?per_page={_PER_PAGE}"))),
