@@ -30,7 +30,7 @@ _NOTES = {
     "routes": _ALONE
     + "A gateway and a database for each size, one tenant a route, all leading to one bare upstream; without Redis, so "
     "a change elsewhere is seen by the next question to PostgreSQL, every half second. While routes change, a "
-    "worker copies its table and writes it to disk once a second, in a thread: linear, and seen in percentiles at most.",
+    "worker copies its table and writes it to disk once a second, in a thread: linear, but behind the requests.",
     "clients": (
         f"At a set rate ({scale_clients.PER_SECOND:.0f} a second, an open loop) all but a few of the connections are "
         "idle; saturated, wrk asks over all of them at once, and a request waits for all those before it: its time is "
