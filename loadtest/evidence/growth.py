@@ -46,10 +46,11 @@ class Series:
     cost: str = "median time of requests, one after another over one connection"
 
     def scale(self) -> None:
-        """Let the costs be what they would have been on a machine that is as fast at all sizes, by `beside`."""
+        """Let costs and percentiles be those of a machine that is as fast at all sizes, by `beside`."""
         usual = statistics.median(cost for costs in self.beside.values() for cost in costs)
         for size, beside in self.beside.items():
             self.costs[size] = [cost * usual / other for cost, other in zip(self.costs[size], beside, strict=True)]
+            self.p99[size] *= usual / statistics.median(beside)
         self.cost += ", scaled by what the same took at the same time where nothing grows"
 
     @property

@@ -22,14 +22,15 @@ _ALONE = (
 )
 _NOTES = {
     "users": _ALONE + "One table, grown step by step, without Redis; one request after another over one connection. "
-    "A table of 1,000 users with a service of its own is asked in the same rounds, and medians are scaled by it: they "
-    "are those of a machine as fast at all sizes as it was in the middle. The percentiles are as they were.",
+    "A table of 1,000 users with a service of its own is asked in the same rounds, and all is scaled by that: these "
+    "are the times of a machine as fast at all sizes as it was in the middle; those that were read are in the data.",
     "products": _ALONE
     + "A catalogue for each size, from a file. What is asked for the first time is asked in another way each time, "
     "because the service remembers answers. The file is read twice at the start, and each product is checked.",
     "routes": _ALONE
     + "A gateway and a database for each size, one tenant a route, all leading to one bare upstream; without Redis, so "
-    "a change elsewhere is seen by the next question to PostgreSQL, every half second. While routes change, a "
+    "a change elsewhere is seen by the next question to PostgreSQL, every half second; these "
+    "changes come just after one, which is the worst moment. While routes change, a "
     "worker copies its table and writes it to disk once a second, in a thread: linear, but behind the requests.",
     "clients": (
         f"At a set rate ({scale_clients.PER_SECOND:.0f} a second, an open loop) all but a few of the connections are "

@@ -25,11 +25,15 @@ _PER_PAGE = range(11, 101)
 _PATH = "/api/products"
 _MIB = 2**20
 _READY_S = 120.0
-_START_S, _START_S_PER_10000 = 1.2, 1.0
+_START_S, _START_S_PER_10000 = 0.6, 0.7
 
-SCAN_WHY = (
+SEARCH_WHY = (
     "Every product is looked at: words are found anywhere within words, and X-Total-Count counts every match, so no "
     "index of whole words would do and no search can end early. An answer is remembered: the second time costs nothing."
+)
+PRICE_WHY = (
+    "Every product is looked at: the answer is in another order than that of prices, and X-Total-Count counts every "
+    "match. An answer is remembered: the second time costs nothing."
 )
 
 
@@ -68,8 +72,8 @@ def measure(stage: Stage) -> Grown:
         found.facts.append(("products", size, {"start_s": round(took_s, 2), "memory_mib": round(held / _MIB, 1)}))
     stage.say("scale: products")
     measure_rounds(stage, found, kinds(), servers, seconds=batch_s(stage.quick), prefix="products", n="products")
-    for name in ("q", "price"):
-        found.series[f"products-{name}"].why = SCAN_WHY
+    found.series["products-q"].why = SEARCH_WHY
+    found.series["products-price"].why = PRICE_WHY
     for server in servers.values():
         server.stop()
     return found

@@ -69,8 +69,10 @@ def test_a_series_makes_a_claim_that_can_be_wrong() -> None:
 def test_a_machine_that_slows_down_is_no_growth() -> None:
     """What stays as it is has slowed down as well: costs are scaled by it, round by round."""
     slowed = series([3.0, 3.3, 6.0, 9.0, 12.0])
+    slowed.p99 = {10: 2.0, 1_000: 12.0}
     slowed.beside = {10: [1.0] * 5, 1_000: [3.0, 3.0, 6.0, 9.0, 12.0]}
     slowed.scale()
+    assert slowed.p99[1_000] == pytest.approx(slowed.p99[10])
     assert slowed.word == "flat"
     assert slowed.claim().verdict == "holds"
     assert [cost / slowed.costs[1_000][0] for cost in slowed.costs[1_000]] == pytest.approx([1, 1.1, 1, 1, 1])

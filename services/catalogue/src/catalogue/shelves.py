@@ -89,16 +89,16 @@ class Shelves:
             shelves.append(self._tags.get(query.tag, self._none))
         shelf = min(shelves, key=len, default=self._all)
         found = shelf.ordered(query.sort)
-        words, lowest, highest = query.words, query.lowest, query.highest
-        if not words and lowest is None and highest is None and query.in_stock is None and len(shelves) < 2:
-            return found
-        return [
-            entry
-            for entry in found
-            if all(word in entry.search_text for word in words)
-            and (query.category is None or entry.product.category == query.category)
-            and (query.tag is None or query.tag in entry.product.tags)
-            and (lowest is None or entry.product.price >= lowest)
-            and (highest is None or entry.product.price <= highest)
-            and (query.in_stock is None or (entry.product.stock > 0) == query.in_stock)
-        ]
+        for word in query.words:
+            found = [entry for entry in found if word in entry.search_text]
+        if len(shelves) > 1:
+            category, tag = query.category, query.tag
+            found = [entry for entry in found if entry.product.category == category and tag in entry.product.tags]
+        lowest, highest, in_stock = query.lowest, query.highest, query.in_stock
+        if lowest is not None:
+            found = [entry for entry in found if entry.product.price >= lowest]
+        if highest is not None:
+            found = [entry for entry in found if entry.product.price <= highest]
+        if in_stock is not None:
+            found = [entry for entry in found if (entry.product.stock > 0) == in_stock]
+        return found
