@@ -29,17 +29,13 @@ class Stores:
     def users_database(self, name: str, *, count: int = _SEEDED_USERS) -> str:
         """The URL of a new database `name` with the user service's schema and `count` users."""
         url = self.postgres.create_database(name)
-        self.users_schema(url)
+        _tool("user", url, "create")
         _tool("user", url, "seed", "--count", str(count))
         with closing(psycopg2.connect(url)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute("CHECKPOINT")  # seeding has vacuumed; what is left to write must not be written later
         return url
-
-    def users_schema(self, url: str) -> None:
-        """Make the user service's schema in an empty database."""
-        _tool("user", url, "create")
 
     def links_database(self, name: str, *, code: str, leads_to: str) -> str:
         """The URL of a new database `name` with the schema of the links service and one link."""
@@ -49,6 +45,12 @@ class Stores:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute("INSERT INTO links (code, url) VALUES (%s, %s)", (code, leads_to))
+        return url
+
+    def empty_users_database(self, name: str) -> str:
+        """The URL of a new database `name` with the user service's schema alone."""
+        url = self.postgres.create_database(name)
+        _tool("user", url, "create")
         return url
 
     def registry_database(self, name: str, **env: str) -> str:

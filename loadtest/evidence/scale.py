@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtest.evidence import growth, scale_clients, scale_products, scale_routes, scale_users
 from loadtest.evidence.record import Curves, Line, Part, Table
-from loadtest.evidence.rounds import Grown
+from loadtest.evidence.sizes import Grown
 from loadtest.evidence.stage import Stage
 
 _PARTS = {

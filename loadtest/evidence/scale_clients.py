@@ -7,11 +7,12 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 
 from loadtest import memory
 from loadtest.evidence.growth import Series
-from loadtest.evidence.rounds import Grown, add
 from loadtest.evidence.sequential import connected
+from loadtest.evidence.sizes import Grown, add
 from loadtest.evidence.stage import Stage
 from loadtest.generator import Load, run_wrk
 from loadtest.openloop import Offer, Outcome, get
@@ -147,7 +148,7 @@ def _saturated(server: RunningServer, size: int) -> Load:
     """All of them as fast as they are answered, for a second."""
     before_s = server.cpu_s()
     load = run_wrk(server.url + PRODUCTS_PATH, seconds=_SATURATED_S, connections=size)
-    return Load(**{**load.__dict__, "server_cpu_s": server.cpu_s() - before_s})
+    return replace(load, server_cpu_s=server.cpu_s() - before_s)
 
 
 def _add_saturated(found: Grown, size: int, loads: list[Load]) -> None:
@@ -161,7 +162,7 @@ def _add_saturated(found: Grown, size: int, loads: list[Load]) -> None:
         ),
     )
     series.costs[size] = [load.server_cpu_us / 1000 for load in loads]
-    found.runs.setdefault(series.id, {})[str(size)] = {"rounds": [load.__dict__ for load in loads]}
+    found.runs.setdefault(series.id, {})[str(size)] = {"rounds": [asdict(load) for load in loads]}
 
 
 def _facts(loads: list[Load], held_mib: float) -> dict[str, float | int]:

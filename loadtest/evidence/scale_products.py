@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from loadtest import memory
-from loadtest.evidence.rounds import Grown, Kind, measure_rounds
+from loadtest.evidence.sizes import Grown, Kind, measure_rounds
 from loadtest.evidence.stage import Stage
 from loadtest.openloop import get
 from loadtest.subjects import service

@@ -15,7 +15,7 @@ import psycopg2
 
 from loadtest import memory
 from loadtest.errors import BenchError
-from loadtest.evidence.rounds import Grown, Kind, measure_rounds
+from loadtest.evidence.sizes import Grown, Kind, measure_rounds
 from loadtest.evidence.stage import Stage
 from loadtest.openloop import get
 from loadtest.servers import RunningServer, http_get

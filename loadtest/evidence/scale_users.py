@@ -18,7 +18,7 @@ from typing import Any
 import psycopg2
 
 from loadtest.errors import BenchError
-from loadtest.evidence.rounds import Grown, Kind, measure_rounds
+from loadtest.evidence.sizes import Grown, Kind, measure_rounds
 from loadtest.evidence.stage import Stage
 from loadtest.openloop import get
 from loadtest.servers import RunningServer, http_get
@@ -64,9 +64,8 @@ def measure(stage: Stage) -> Grown:
         BenchError: an answer is not what it should be.
     """
     found = Grown()
-    url = stage.stores.postgres.create_database(_DATABASE)
+    url = stage.stores.empty_users_database(_DATABASE)
     try:
-        stage.stores.users_schema(url)
         server = stage.run(service("user-scale", DATABASE_URL=url))
         small_url = stage.stores.users_database(_SMALL, count=SIZES[0])
         small = stage.run(service("user-small", DATABASE_URL=small_url))

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from loadtest.evidence import scale, scale_clients, scale_products, scale_routes, scale_users
 from loadtest.evidence.growth import Series
-from loadtest.evidence.rounds import Grown
+from loadtest.evidence.sizes import Grown
 from loadtest.evidence.stage import Stage
 from loadtest.machine import Cores
 from loadtest.stores import running_stores
