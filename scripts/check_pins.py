@@ -77,7 +77,9 @@ def read_pins(path: Path) -> tuple[dict[str, Pin], list[str]]:
         if not HASH.search(f" --hash{hashes}"):
             errors.append(f"{requirement.name} has no hash")
         applies = requirement.marker is None or requirement.marker.evaluate()
-        pins[canonicalize_name(requirement.name)] = Pin(Version(specifiers[0].version), applies)
+        name = canonicalize_name(requirement.name)
+        if applies or name not in pins:  # one for older Pythons and one for newer: the one for this
+            pins[name] = Pin(Version(specifiers[0].version), applies)
     return pins, errors
 
 
