@@ -42,6 +42,8 @@ load-ui: setup  ## The same with locust's web interface, on http://127.0.0.1:808
 QUICK ?=
 .PHONY: evidence
 evidence: setup  ## Measure every claim, before and after, and write a report (15 minutes; QUICK=1: 3)
+	@sh scripts/uv.sh pip install --quiet --python $(PY) --require-hashes -r requirements/peers.txt || \
+		echo "Envoy could not be installed here: the report will say that it was not measured." >&2
 	@$(PY) -m loadtest.evidence $(if $(QUICK),--quick) $(ARGS)
 
 ##@ Containers
@@ -130,6 +132,7 @@ COMPILE = sh scripts/uv.sh pip compile --quiet --universal --python-version 3.11
 lock: setup  ## Compile the pins in requirements/; UPGRADE=1 takes the newest versions
 	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) requirements/dev.in $(PYPROJECTS) --all-extras -o requirements/dev.txt
+	@$(COMPILE) requirements/peers.in -o requirements/peers.txt
 	@for service in $(SERVICES); do \
 		$(COMPILE) services/$$service/pyproject.toml -c requirements/dev.txt -o requirements/$$service.txt || exit; \
 	done

@@ -27,7 +27,7 @@ from loadtest.stores import running_stores
 from loadtest.subjects import SUBJECTS, Fleet, Subject, chosen, require_nginx
 
 RESULTS = Path(__file__).with_name("results")
-_CONNECTIONS = 32
+CONNECTIONS = 32
 _WIDTH = 150
 
 
@@ -40,20 +40,22 @@ def measure(
     for number in range(1, rounds + 1):
         for subject in subjects:
             progress.update(task, description=f"round {number}: {subject.name}")
-            loads[subject.name].append(_one(subject, seconds=seconds, warm_up_s=warm_up_s))
+            loads[subject.name].append(one_round(subject, seconds=seconds, warm_up_s=warm_up_s))
             progress.advance(task)
     return loads
 
 
-def _one(subject: Subject, *, seconds: float, warm_up_s: float) -> Load:
+def one_round(subject: Subject, *, seconds: float, warm_up_s: float) -> Load:
+    """One round of a subject, whole seconds each; 0 for no warm-up. Raises BenchError if any request fails."""
     url = subject.server.url + subject.path
     subject.check_state()
-    run_wrk(url, seconds=warm_up_s, connections=_CONNECTIONS, headers=subject.headers)
+    if warm_up_s:
+        run_wrk(url, seconds=warm_up_s, connections=CONNECTIONS, headers=subject.headers)
     observed = subject.server.launch.observed
     counted = checks.requests_counted(subject.server) if observed else 0.0
     subject.server.empty_log()
     cpu_before_s = subject.server.cpu_s()
-    load = run_wrk(url, seconds=seconds, connections=_CONNECTIONS, headers=subject.headers)
+    load = run_wrk(url, seconds=seconds, connections=CONNECTIONS, headers=subject.headers)
     load = replace(load, server_cpu_s=subject.server.cpu_s() - cpu_before_s)
     checks.require_clean(subject.name, load)
     if observed:
@@ -109,7 +111,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             if "rates" in parts:
                 loads = _rates(fleet, names, options, progress)
                 verdicts = [report.judge(comparison, loads) for comparison in comparisons]
-                record["settings"] = {"rounds": options.rounds, "seconds": options.seconds, "connections": _CONNECTIONS}
+                record["settings"] = {"rounds": options.rounds, "seconds": options.seconds, "connections": CONNECTIONS}
                 record["rates"] = report.rounds_record(loads)
                 record["ratios"] = [report.verdict_record(verdict) for verdict in verdicts]
                 console.print(report.rates_table(loads, verdicts))

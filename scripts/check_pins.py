@@ -23,6 +23,8 @@ HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}\b")
 SERVICES = ("catalogue", "user", "gateway", "links")
 FUNCTION = "functions/redirect/requirements"
 """The pins of the redirect function lie beside it, where its platform looks for them."""
+PEERS = "peers"
+"""`make evidence` installs these, where it can: what is not there is judged by its pin alone."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,12 @@ def read_pins(path: Path) -> tuple[dict[str, Pin], list[str]]:
 class Closure:
     """Follows requirements through the tree's packages and the installed ones, and judges the pins by them."""
 
-    def __init__(self, pins: dict[str, Pin], local: dict[str, Package]) -> None:
+    def __init__(self, pins: dict[str, Pin], local: dict[str, Package], *, optional: bool = False) -> None:
         self.errors: list[str] = []
         self.reached: set[str] = set()
         self._pins = pins
         self._local = local
+        self._optional = optional
         self._seen: set[tuple[str, str]] = set()
 
     def follow(self, requirements: Iterable[str], wanted_by: str, extras: Iterable[str] = ()) -> None:
@@ -118,6 +121,8 @@ class Closure:
         if not requirement.specifier.contains(pin.version, prereleases=True):
             self.errors.append(f"{name}=={pin.version} is not what {wanted_by} needs: {requirement}")
         installed = metadata.distribution(name) if _installed(name) else None
+        if installed is None and self._optional:
+            return
         if installed is None or Version(installed.version) != pin.version:
             have = installed.version if installed else "nothing"
             self.errors.append(f"{name}=={pin.version} is pinned, {have} is installed: run `make setup`")
@@ -143,6 +148,7 @@ def check(root: Path) -> Iterator[str]:
         "uv": _lines(requirements / "uv.in"),
         "dev": _lines(requirements / "dev.in") + everything,
         "load": _lines(requirements / "load.in"),
+        PEERS: _lines(requirements / "peers.in"),
         **{service: [f"storefront-{service}"] for service in SERVICES},
         FUNCTION: ["storefront-links-lookup[function]"],
     }
@@ -150,8 +156,8 @@ def check(root: Path) -> Iterator[str]:
     for stem, roots in wanted.items():
         file = f"{stem}.txt" if stem == FUNCTION else f"requirements/{stem}.txt"
         pins, errors = read_pins(root / file)
-        closure = Closure(pins, local)
-        closure.follow(roots, f"{stem}.in" if stem in ("uv", "dev", "load") else "the tree")
+        closure = Closure(pins, local, optional=stem == PEERS)
+        closure.follow(roots, f"{stem}.in" if stem in ("uv", "dev", "load", PEERS) else "the tree")
         errors += closure.errors
         errors += [
             f"{name} is pinned, but nothing needs it"

@@ -88,6 +88,18 @@ def test_services_ship_what_is_tested(tree: Path, check: Check) -> None:
     assert "requirements/gateway.txt: flask==3.1.1 is not what is tested" in done.stderr
 
 
+def test_optional_peers_need_a_pin_and_no_installation(tree: Path, check: Check) -> None:
+    """What only `make evidence` installs is pinned like the rest; that it is not installed is no error."""
+    path = tree / "requirements/peers.in"
+    path.write_text(f"{path.read_text('utf-8')}left-pad\n", "utf-8")
+    done = check()
+    assert done.returncode == 1
+    assert "requirements/peers.txt: left-pad is not pinned; peers.in needs left-pad" in done.stderr
+    pins = tree / "requirements/peers.txt"
+    pins.write_text(f"{pins.read_text('utf-8')}left-pad==1.0 \\\n    --hash=sha256:{'0' * 64}\n", "utf-8")
+    assert check().returncode == 0
+
+
 def test_a_pin_has_a_hash(tree: Path, check: Check) -> None:
     """A pin without a hash is an error."""
     replace(tree / "requirements/user.txt", r"(?m)^flask==(\S+) \\\n(?:    --hash.*\n)+", r"flask==\1\n")

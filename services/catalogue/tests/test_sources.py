@@ -20,6 +20,7 @@ from catalogue.products import PACKAGED, Product, read_file
 from catalogue.queries import EVERYTHING, ProductQuery
 from catalogue.repository import ProductRepository
 from catalogue.settings import CatalogueDatabaseSettings
+from catalogue.shelves import Shelves
 from catalogue.sources import DatabaseSource, JsonSource
 from chassis.database import Database
 from chassis.metrics import Metrics
@@ -29,6 +30,7 @@ from chassis.settings import parse_database_url
 MOST = 6
 """CATALOGUE_MAX_UNPAGINATED of these tests: small, so that random shelves often hold more."""
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CACHING = Caching(source="test", cache_control="no-cache")
 
 # Small alphabets, so that words are often found, with what is special to LIKE, to folding and to PostgreSQL's lower().
@@ -185,3 +187,20 @@ def test_a_query_that_was_asked_before_is_remembered() -> None:
     query = ProductQuery(q="paper", sort="-price")
     assert source.products(query) is source.products(ProductQuery(q="paper", sort="-price"))
     assert source.products(EVERYTHING) is source.products(EVERYTHING)
+
+
+@pytest.mark.parametrize("query", [ProductQuery(page=1), ProductQuery(category="toys"), ProductQuery(tag="gift")])
+@pytest.mark.parametrize("sort", [None, "-price"])
+def test_a_page_of_a_shelf_looks_at_no_other_product(query: ProductQuery, sort: str | None) -> None:
+    """All products, a category's or a tag's are laid out in every order that was asked for: the next page finds the
+    same list, which nobody has copied, filtered or sorted again.
+    """
+    stocked = Shelves(
+        Product(number, f"P{number}", "", "", Decimal(number % 3), "EUR", "toys", ("gift", "gift"), 1, EPOCH)
+        for number in range(9, 0, -1)
+    )
+    found = stocked.find(query._replace(sort=sort))
+    assert stocked.find(query._replace(sort=sort, page=2, per_page=3)) is found
+    wanted = [1, 2, 3, 4, 5, 6, 7, 8, 9] if sort is None else [2, 5, 8, 1, 4, 7, 3, 6, 9]
+    assert [entry.product.id for entry in found] == wanted
+    assert list(stocked.find(query._replace(sort=sort, in_stock=True))) == list(found)

@@ -10,13 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from catalogue import products as product_forms
 from catalogue.answers import AnswerCache, Caching
-from catalogue.folding import fold
 from catalogue.products import Product
 from catalogue.queries import EVERYTHING, ProductQuery
+from catalogue.shelves import Shelves
 from chassis.http import Ready
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class Source(Protocol):
 
 
 class JsonSource:
-    """Products in memory. A product is a dictionary look-up, and so is a query that was asked before.
+    """Products in memory. A product is a dictionary look-up, and so is a query that was asked before; of others, those
+    without words, prices and stock cost what is on the page (`catalogue.shelves`).
 
     Args:
         products: in any order, with distinct ids.
@@ -59,8 +60,8 @@ class JsonSource:
         self._caching = caching
         self._max_unpaginated = max_unpaginated
         self._cache = AnswerCache(max_bytes=CACHE_BYTES)
-        self._entries = [_Entry(product) for product in sorted(products, key=lambda product: product.id)]
-        self.by_id = {entry.product.id: caching.product(entry.body) for entry in self._entries}
+        self._shelves = Shelves(products)
+        self.by_id = {entry.product.id: caching.product(entry.body) for entry in self._shelves.entries}
         self._everything = self._find(EVERYTHING)
 
     def products(self, query: ProductQuery) -> Ready:
@@ -76,48 +77,13 @@ class JsonSource:
         return self.by_id.get(product_id)
 
     def count(self) -> int:
-        return len(self._entries)
+        return len(self._shelves.entries)
 
     def _find(self, query: ProductQuery) -> Ready:
-        words, lowest, highest = query.words, query.lowest, query.highest
-        found = [
-            entry
-            for entry in self._entries
-            if all(word in entry.search_text for word in words)
-            and (query.category is None or entry.product.category == query.category)
-            and (query.tag is None or query.tag in entry.product.tags)
-            and (lowest is None or entry.product.price >= lowest)
-            and (highest is None or entry.product.price <= highest)
-            and (query.in_stock is None or (entry.product.stock > 0) == query.in_stock)
-        ]
-        if query.sort is not None:
-            key, reverse = _SORTS[query.sort]
-            found.sort(key=key, reverse=reverse)  # stable, also in reverse: equals stay in the order of their ids
+        found = self._shelves.find(query)
         _, per_page, offset = query.window(len(found), max_unpaginated=self._max_unpaginated)
         body = b"[" + b",".join(entry.body for entry in found[offset : offset + per_page]) + b"]"
         return self._caching.page(body, query, total=len(found), max_unpaginated=self._max_unpaginated)
-
-
-class _Entry:
-    """A product with all that is worked out once: its JSON and its folded texts."""
-
-    __slots__ = ("body", "name_key", "product", "search_text")
-
-    def __init__(self, product: Product) -> None:
-        self.product = product
-        self.body = product_forms.to_json(product)
-        self.name_key = fold(product.name)
-        self.search_text = fold("\n".join((product.name, product.description, *product.tags)))
-
-
-_SORTS: dict[str, tuple[Callable[[_Entry], Any], bool]] = {
-    "name": (lambda entry: entry.name_key, False),
-    "-name": (lambda entry: entry.name_key, True),
-    "price": (lambda entry: entry.product.price, False),
-    "-price": (lambda entry: entry.product.price, True),
-    "newest": (lambda entry: entry.product.created_at, True),
-    "-newest": (lambda entry: entry.product.created_at, False),
-}
 
 
 class DatabaseSource:
