@@ -152,7 +152,15 @@ def test_in_an_overload_the_rate_is_what_the_server_can_do() -> None:
     async def test() -> Outcome:
         async with serving(OK, after_s=0.02) as (port, _):
             return await offering(
-                Offer(port=port, requests=(get("/"),), per_second=1000, seconds=1, warm_up_s=0.5, connections=2)
+                Offer(
+                    port=port,
+                    requests=(get("/"),),
+                    per_second=1000,
+                    seconds=1,
+                    warm_up_s=0.5,
+                    connections=2,
+                    timeout_s=2,
+                )
             )
 
     outcome = asyncio.run(test())
