@@ -26,8 +26,8 @@ _NOTES = {
     "are the times of a machine as fast at all sizes as it was in the middle; those that were read are in the data.",
     "products": _ALONE
     + "A catalogue for each size, from a file. What is asked for the first time is asked in another way each time, "
-    "because the service remembers answers; an order is sorted when it is "
-    "first asked for, once. The file is read twice at the start, and each product is checked.",
+    "because the service remembers answers; an order is sorted once, when it is first asked for. The file is read "
+    "twice at the start, and each product is checked.",
     "routes": _ALONE
     + "A gateway and a database for each size, one tenant a route, all leading to one bare upstream; without Redis, so "
     "a change elsewhere is seen by the next question to PostgreSQL, every half second; these "
