@@ -61,21 +61,25 @@ class Series:
     @property
     def exponent(self) -> float:
         """As `exponent`, at the end of the range."""
-        return exponent(self.points[-3:])
+        return exponent(self.points[-2:])
 
     @property
     def word(self) -> str:
         """How it grows."""
         return word(self.points)
 
+    def _first(self) -> list[float]:
+        """The costs at the smallest size, one a round. Scaled ones are of no common round: then it is their median."""
+        first = next(iter(self.costs.values()))
+        return [statistics.median(first)] * len(first) if self.beside else first
+
     def claim(self) -> Claim:
         """That it grows no faster than log n."""
         sizes = list(self.costs)
-        rounds = min(map(len, self.costs.values())) if len(sizes) > 1 else 0
-        values = [
-            faster_than_log(sizes[0], self.costs[sizes[0]][number], sizes[-1], self.costs[sizes[-1]][number])
-            for number in range(rounds)
-        ]
+        values = []
+        if len(sizes) > 1:
+            pairs = zip(self._first(), self.costs[sizes[-1]], strict=False)  # rounds that were void are in neither
+            values = [faster_than_log(sizes[0], first, sizes[-1], last) for first, last in pairs]
         span = f"{sizes[0]:,} to {sizes[-1]:,} {self.n}" if sizes else self.n
         return Claim(
             id=f"scale-{self.id}",
@@ -122,7 +126,7 @@ def word(points: Sequence[tuple[float, float]]) -> str:
         return "flat"
     if faster_than_log(first_n, first, last_n, last) <= 1:
         return "like log n"
-    on_top = [(n, cost - first) for n, cost in points[1:] if cost - first >= NOISE_MS][-3:]
+    on_top = [(n, cost - first) for n, cost in points[1:] if cost - first >= NOISE_MS][-2:]
     if len(on_top) < 2:
         return "faster than log n"
     steepness = exponent(on_top)

@@ -26,7 +26,8 @@ _NOTES = {
     "are the times of a machine as fast at all sizes as it was in the middle; those that were read are in the data.",
     "products": _ALONE
     + "A catalogue for each size, from a file. What is asked for the first time is asked in another way each time, "
-    "because the service remembers answers. The file is read twice at the start, and each product is checked.",
+    "because the service remembers answers; an order is sorted once, when it is first asked for. The file is read "
+    "twice at the start, and each product is checked.",
     "routes": _ALONE
     + "A gateway and a database for each size, one tenant a route, all leading to one bare upstream; without Redis, so "
     "a change elsewhere is seen by the next question to PostgreSQL, every half second; these "
@@ -119,7 +120,7 @@ def _summary(series: Sequence[growth.Series]) -> Table:
         ],
         data=[one.id for one in series if one.points],
         note=(
-            "The exponent is the slope of log cost over log n at the three greatest sizes: 0 is flat, 1 linear. "
+            "The exponent is the slope of log cost over log n at the two greatest sizes: 0 is flat, 1 linear. "
             f"Flat: less than {growth.FLAT_UP_TO} times the first over the whole range. Other words go by the exponent "
             f"of what comes on top of the first cost. {growth.RULE}"
         ),

@@ -17,7 +17,7 @@ from loadtest.openloop import get
 from loadtest.subjects import service
 
 SIZES = (10, 100, 1_000, 10_000, 100_000)
-QUICK_SIZES = SIZES[:4]
+QUICK_SIZES = (10, 1_000, 10_000)
 _CATEGORIES = 10
 _WORD = "xylophone"
 _SORTS = ("name", "-name", "price", "-price", "newest", "-newest")

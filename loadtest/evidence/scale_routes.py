@@ -21,7 +21,7 @@ from loadtest.openloop import get
 from loadtest.servers import RunningServer, http_get
 
 SIZES = (10, 100, 1_000, 10_000, 100_000)
-QUICK_SIZES = SIZES[:4]
+QUICK_SIZES = (10, 1_000, 10_000)
 _MIB = 2**20
 _LOADED_WITHIN_S = 60.0
 _SEEN_WITHIN_S = 10.0
