@@ -68,7 +68,7 @@ def newest(wanted: Callable[[Mapping[str, Any]], bool], directory: Path) -> tupl
 
 
 def render_evidence(path: Path, result: Mapping[str, Any]) -> str:
-    """Every claim with its verdict, those that do not hold and those that nobody can judge included."""
+    """The claims with their verdicts: those that make headlines, and all that do not hold or that nobody can judge."""
     machine, report = result["machine"], path.with_suffix(".html")
     links = f"[all of it]({_link(path)})"
     if report.exists():
@@ -79,7 +79,11 @@ def render_evidence(path: Path, result: Mapping[str, Any]) -> str:
         "[how it is measured and when a claim holds](loadtest/README.md#evidence)."
     )
     lines = [conditions, "", "| claim | wanted | median | interval | |", "|---|---:|---:|---:|---|"]
+    others = 0
     for claim in (claim for part in result["parts"] for claim in part["claims"]):
+        if claim["verdict"] == "holds" and not claim["headline"]:
+            others += 1
+            continue
         wanted, unit, verdict = claim["wanted"], claim["unit"], claim["verdict"]
         cells = (
             claim["sentence"],
@@ -89,6 +93,8 @@ def render_evidence(path: Path, result: Mapping[str, Any]) -> str:
         )
         mark = verdict if verdict == "holds" else f"**{verdict}**"
         lines.append(f"| {' | '.join(map(_cell, cells))} | {mark} |")
+    if others:
+        lines += ["", f"{others} more claims hold; the report has them."]
     return "\n".join(lines)
 
 

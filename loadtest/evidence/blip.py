@@ -25,7 +25,7 @@ from loadtest.openloop import TIMELINE_S, Offer, Outcome, get
 from loadtest.servers import RunningServer
 from loadtest.subjects import USERS_PATH, peer, service
 
-SOURCE = "003_bfebc698bfd13724.txt"
+SOURCE = "review of the user service"
 TRANSIENT_MS = 250
 """Half of the pause before the document's retry (`delay=0.5`), which is to find the server back."""
 HARDER_MS = 500

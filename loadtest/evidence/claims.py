@@ -31,7 +31,7 @@ from loadtest.evidence.rounds import (
 )
 from loadtest.evidence.stage import Stage
 
-SOURCE = "003_bfebc698bfd13724.txt"
+SOURCE = "review of the user service"
 
 
 def expected_s(quick: bool) -> float:

@@ -91,6 +91,7 @@ class Series:
             better="less",
             unit="x log n",
             data=(self.id,),
+            headline=False,
         )
 
     def line(self) -> Line:

@@ -19,7 +19,7 @@ from loadtest.memory import of_tree
 from loadtest.servers import RunningServer, http_get
 from loadtest.subjects import USERS_PATH, peer, service
 
-SOURCE = "003_bfebc698bfd13724.txt"
+SOURCE = "review of the user service"
 WINDOW = 100_000
 SLOPE_AT_MOST_MIB = 1.0
 """For each WINDOW of requests (the demand of this project; the document says "constant")."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Verdict = Literal["holds", "does not hold", "too noisy to say", "not measured"]
+Verdict = Literal["holds", "does not hold", "too noisy to say", "too few rounds", "not measured"]
 
 CONFIDENCE = 0.9
 """That the true median lies within the interval on which a verdict rests. Five rounds reach 0.94 with all of them."""
@@ -31,6 +31,7 @@ class Claim:
         unit: "x" (times), "%" (values are fractions), "MiB" and the like.
         data: keys of `runs` of the same part.
         void: why rounds were left out, a sentence each.
+        headline: whether the README has it although it holds; of those that do not hold it has every one.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Claim:
     unit: str = "x"
     data: Sequence[str] = ()
     void: Sequence[str] = ()
+    headline: bool = True
 
     @property
     def verdict(self) -> Verdict:
@@ -51,7 +53,7 @@ class Claim:
             return "too noisy to say" if self.void else "not measured"
         interval = median_interval(self.values)
         if interval is None:
-            return "too noisy to say"
+            return "too noisy to say" if self.void else "too few rounds"
         low, high = interval
         if self.better == "more":
             return "holds" if low >= self.wanted else "does not hold" if high < self.wanted else "too noisy to say"

@@ -171,7 +171,11 @@ def _hostile() -> Part:
             Claim(
                 id=HOSTILE, sentence=HOSTILE, source=HOSTILE, measured=HOSTILE, wanted=1, values=[1, 2], unit=HOSTILE,
                 data=[HOSTILE], void=[HOSTILE],
-            )
+            ),
+            Claim(
+                id="few", sentence="Fast", source="contract", measured="twice", wanted=1, values=[1.5, 1.6],
+                data=[HOSTILE],
+            ),
         ],
         tables=[Table(id="t", title=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE]], data=[HOSTILE], note=HOSTILE)],
         pictures=[

@@ -46,7 +46,7 @@ def test_the_interval_of_a_median(values: list[float], interval: tuple[float, fl
         ([5, 6, 7, 8, 10], "less", "holds"),
         ([11, 12, 13, 14, 15], "less", "does not hold"),
         ([9, 12, 13, 14, 15], "less", "too noisy to say"),
-        ([11, 12], "more", "too noisy to say"),
+        ([11, 12], "more", "too few rounds"),
     ],
 )
 def test_a_verdict_needs_every_doubt_on_one_side(

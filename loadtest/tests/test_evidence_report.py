@@ -96,7 +96,7 @@ def _kind(row: Element) -> str:
     return "figures" if row.within("figure") else "tables"
 
 
-@pytest.mark.parametrize(("of", "count"), [("claims", 8), ("tables", 4)])
+@pytest.mark.parametrize(("of", "count"), [("claims", 9), ("tables", 4)])
 def test_every_row_leads_to_its_raw_data(elements: list[Element], of: str, count: int) -> None:
     """Each claim and each row of a table links to runs that are in the page."""
     there = {each.attributes["id"] for each in elements if "id" in each.attributes}
@@ -163,7 +163,7 @@ def test_it_needs_no_other_file_and_no_network(html: str, elements: list[Element
 
 
 def test_a_verdict_is_a_word(elements: list[Element]) -> None:
-    """All four are in the page; what does not hold says so in its own row, as plainly as what holds."""
+    """All of them are in the page; what does not hold says so in its own row, as plainly as what holds."""
     found = rows(elements, of="claims")
     shown = {
         each.text.strip()[2:] for row in found for each in row if "verdict" in each.attributes.get("class", "").split()
@@ -182,8 +182,8 @@ def test_noise_is_said_at_the_top(html: str) -> None:
     """Before any figure: how far rounds differed, on how many claims that leaves no verdict, and why."""
     top = html[: html.index('<h2 id="claims">')]
     assert "<strong>Rounds differ:</strong>" in top
-    assert "The machine was too noisy for a verdict on 1 of 8 claims" in top
-    assert "2 of 8 claims have too few rounds for a verdict" in top
+    assert "The machine was too noisy for a verdict on 3 of 9 claims" in top
+    assert "1 of 9 claims has too few rounds for a verdict" in top
     assert "4 rounds were left out of claims as void" in top
 
 
@@ -302,7 +302,7 @@ def test_noise_is_that_of_the_claims_and_of_the_loads() -> None:
     ]
     seen = noise({"parts": [{"claims": claims, "runs": {"a": [outcome, {"void": ""}], "b": {"c": outcome}}}]})
     assert [seen.spread, seen.widest] == pytest.approx([0.2, 1.0])
-    assert (seen.differing, seen.few) == (0, 2)
+    assert (seen.noisy, seen.few) == (2, 0)
     assert (seen.void_rounds, seen.loads, seen.void_loads, seen.quiet) == (2, 3, 2, False)
 
 
@@ -318,7 +318,7 @@ def test_the_terminal_shows_what_the_page_shows() -> None:
     assert "≥ 10 [red]" in shown
     assert "Does not hold: The gateway costs less than a fifth of the rate: 0.710×" in shown
     assert "Too noisy to say: As fast as its twin: round 3: the generator used 91% of its core (2 rounds)" in shown
-    assert "3 holds, 1 does not hold, 3 too noisy to say, 1 not measured" in shown
+    assert "3 holds, 1 does not hold, 3 too noisy to say, 1 too few rounds, 1 not measured" in shown
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,19 @@ def test_every_claim_is_shown_with_its_verdict(results: Path) -> None:
     assert rows[4].endswith("| ≤ 1,024 MiB |  |  | **not measured** |")
 
 
+def test_what_makes_no_headline_is_shown_if_it_does_not_hold(results: Path) -> None:
+    """The claims that hold are counted, so that a long list does not hide the others."""
+    made = evidence()
+    for part in made["parts"]:
+        for claim in part["claims"]:
+            claim["headline"] = False
+    write(results, "2026-11-30-0123456789.json", made)
+    shown = figures.readme(EMPTY, results)
+    assert "| holds |" not in shown
+    assert "**does not hold**" in shown
+    assert "3 more claims hold; the report has them." in shown
+
+
 def test_a_sentence_makes_no_table_of_its_own(results: Path) -> None:
     """Bars, lines and tags in a claim stay in its cell."""
     made = evidence()

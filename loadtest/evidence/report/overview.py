@@ -10,7 +10,13 @@ from typing import Any, get_args
 
 from loadtest.evidence.record import Verdict
 
-SYMBOLS: dict[str, str] = {"holds": "✓", "does not hold": "✗", "too noisy to say": "≈", "not measured": "–"}
+SYMBOLS: dict[str, str] = {
+    "holds": "✓",
+    "does not hold": "✗",
+    "too noisy to say": "≈",
+    "too few rounds": "…",
+    "not measured": "–",
+}
 """Beside the word and the colour, never instead of the word."""
 VERDICTS: tuple[str, ...] = get_args(Verdict)
 _SPREAD_AT_MOST = 0.1
@@ -27,8 +33,8 @@ class Noise:
         void_rounds: rounds that were left out of claims.
         loads: recorded loads that say whether they were void.
         void_loads: those that were.
-        differing: claims without a verdict as their rounds differ too much.
-        few: claims without one as too few rounds were not void.
+        noisy: claims without a verdict as their rounds differ too much, or were void.
+        few: claims without one as there were too few rounds, as in a quick run.
     """
 
     spread: float | None
@@ -36,7 +42,7 @@ class Noise:
     void_rounds: int
     loads: int
     void_loads: int
-    differing: int
+    noisy: int
     few: int
 
     @property
@@ -66,16 +72,15 @@ def noise(record: Mapping[str, Any]) -> Noise:
         if len(values) > 1 and statistics.median(values)
     ]
     loads = [void for part in record["parts"] for void in _voids(part["runs"])]
-    undecided = [claim for _, claim in claims_of(record) if claim["verdict"] == "too noisy to say"]
-    differing = sum(1 for claim in undecided if claim["interval"])
+    verdicts = counts(record)
     return Noise(
         spread=statistics.median(spreads) if spreads else None,
         widest=max(spreads, default=None),
         void_rounds=sum(len(claim["void"]) for _, claim in claims_of(record)),
         loads=len(loads),
         void_loads=sum(1 for void in loads if void),
-        differing=differing,
-        few=len(undecided) - differing,
+        noisy=verdicts["too noisy to say"],
+        few=verdicts["too few rounds"],
     )
 
 

@@ -13,7 +13,13 @@ from loadtest.evidence.numbers import demand, figure, interval
 from loadtest.evidence.report.overview import SYMBOLS, claims_of, counts, noise, reasons
 from loadtest.evidence.report.raw import clean
 
-_STYLES = {"holds": "green", "does not hold": "bold red", "too noisy to say": "yellow", "not measured": "dim"}
+_STYLES = {
+    "holds": "green",
+    "does not hold": "bold red",
+    "too noisy to say": "yellow",
+    "too few rounds": "dim",
+    "not measured": "dim",
+}
 
 
 def summary(record: Mapping[str, Any]) -> RenderableType:
@@ -31,7 +37,7 @@ def summary(record: Mapping[str, Any]) -> RenderableType:
         word = Text(f"{SYMBOLS[verdict]} {verdict}", style=_STYLES[verdict])
         # As Text: a unit in brackets is no markup.
         table.add_row(*map(Text, (claim["sentence"], asked, median, between)), word)
-        if verdict != "holds":
+        if verdict not in ("holds", "too few rounds"):
             why = "; ".join(reasons(claim["void"])) or _why(verdict, len(claim["values"]), median, between, asked)
             notes.append(Text.assemble((verdict.capitalize(), _STYLES[verdict]), f": {claim['sentence']}: {why}"))
     numbers = ", ".join(f"{times} {verdict}" for verdict, times in counts(record).items())
@@ -43,7 +49,7 @@ def _why(verdict: str, rounds: int, median: str, between: str, asked: str) -> st
         return f"{median} ({between}), wanted {asked}"
     if verdict == "not measured":
         return "no round of it"
-    return f"of {rounds} rounds, {between if between != '–' else 'too few for an interval'}; wanted {asked}"
+    return f"{rounds} rounds, {between}; wanted {asked}"
 
 
 def _noise(record: Mapping[str, Any]) -> str:
