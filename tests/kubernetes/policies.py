@@ -76,7 +76,7 @@ def _rule(rule: Mapping[str, Any], other: End, port: int, protocol: str, word: s
 
 def _peer(peer: Mapping[str, Any], other: End) -> bool:
     if "ipBlock" in peer:
-        return other.cidr == peer["ipBlock"]["cidr"]
+        return bool(other.cidr == peer["ipBlock"]["cidr"])
     if other.cidr is not None:
         return False
     if "namespaceSelector" in peer:

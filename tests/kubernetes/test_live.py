@@ -42,7 +42,8 @@ def started(
     own = {"DB_HOST": str(store.hostname), "DB_PORT": str(store.port), "DB_USER": str(store.username)}
     own |= {"DB_NAME": store.path.strip("/"), "DB_SSLMODE": "prefer", "CONFIG_DIR": str(app), "DRAIN_SECONDS": "0"}
     assert run(service, database_url)[0] == 0
-    return gunicorn(service, module="asgi" if service == "gateway" else "wsgi", **{**env, **own})
+    module = "asgi" if service == "gateway" else "wsgi"
+    return gunicorn(service, module=module, wait=True, **{**env, **own})
 
 
 @pytest.mark.parametrize("overlay", ["dev", "prod"])

@@ -220,7 +220,7 @@ def test_the_roles_of_the_small_cluster_have_connections_enough() -> None:
 def connections_of(service: str) -> int:
     """The most connections that a pod opens."""
     fields = CLASSES[service].model_fields
-    pool_size: int = fields["db"].default_factory().pool_size  # type: ignore[misc, call-arg, union-attr]
+    pool_size: int = fields["db"].default_factory().pool_size  # type: ignore[misc, call-arg]
     workers: int = fields["web_concurrency"].default
     return workers * pool_size
 
