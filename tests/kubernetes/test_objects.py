@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,19 @@ def test_productions_secrets_are_listed() -> None:
                 wanted[reference["name"]] = {"tls.crt", "tls.key"}
     rows = re.findall(r"^\| `([a-z-]+)` \| ((?:`[\w.]+`(?:, )?)+) \|", DOCUMENT.read_text("utf-8"), re.MULTILINE)
     assert {name: set(re.findall(r"`([\w.]+)`", keys)) for name, keys in rows} == wanted
+
+
+def test_the_panels_to_watch_are_there() -> None:
+    """Each dashboard and panel that docs/kubernetes.md names in its table exists."""
+    boards = {}
+    for path in (ROOT / "observability/grafana/dashboards").glob("*/*.json"):
+        titles = re.findall(r'"title": "([^"]+)"', path.read_text("utf-8"))
+        boards[json.loads(path.read_text("utf-8"))["title"]] = titles
+    text = DOCUMENT.read_text("utf-8")
+    named = re.findall(r'\*([A-Z][^*]+)\*[^|*]*?, ("[^|]+?")(?= \|)', text)
+    assert len(named) > 5
+    for board, panels in named:
+        assert set(re.findall(r'"([^"]+)"', panels)) <= set(boards[board]), board
 
 
 def test_prometheus_and_alloy_find_the_pods() -> None:
