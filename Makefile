@@ -72,7 +72,7 @@ images:  ## Build the image of every service
 .PHONY: test
 test: setup  ## Test against a real PostgreSQL and Valkey; ARGS="-k ready" for some
 	@$(PY) -m pytest -n $$(($$($(PY) -c 'import os; print(os.cpu_count() or 1)') * 2)) --dist worksteal \
-		-m "not slow and not rules and not containers" $(ARGS)
+		-m "not slow and not rules and not containers and not kubernetes" $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup  ## Run the tests that take long: end to end, fuzzing, memory, packaging
@@ -82,9 +82,13 @@ test-slow: setup  ## Run the tests that take long: end to end, fuzzing, memory, 
 rules: setup  ## Check and test alerts, recording rules, log pipelines and dashboards
 	@$(PY) -m pytest -n 2 --dist worksteal -m rules tests/observability $(ARGS)
 
+.PHONY: k8s-check
+k8s-check: setup  ## Render what is in k8s/, validate it and hold it against the code
+	@$(PY) -m pytest -n 2 --dist worksteal -m "kubernetes and not containers" tests/kubernetes $(ARGS)
+
 .PHONY: test-containers
 test-containers: setup  ## Build the images, bring the storefront up with Docker and test it
-	@$(PY) -m pytest -m containers tests/containers $(ARGS)
+	@$(PY) -m pytest -m containers tests/containers tests/kubernetes $(ARGS)
 
 .PHONY: lint
 lint: style typecheck imports lock-check text  ## Check style, types, imports between packages, pins and text
@@ -137,6 +141,7 @@ lock: setup  ## Compile the pins in requirements/; UPGRADE=1 takes the newest ve
 		$(COMPILE) services/$$service/pyproject.toml -c requirements/dev.txt -o requirements/$$service.txt || exit; \
 	done
 	@$(COMPILE) requirements/load.in -c requirements/dev.txt -o requirements/load.txt
+	@$(COMPILE) k8s/tools/requirements.in -c requirements/dev.txt -o k8s/tools/requirements.txt
 	@$(COMPILE) functions/redirect/pyproject.toml --extra function -c requirements/dev.txt -o functions/redirect/requirements.txt
 
 ##@ House
@@ -148,11 +153,11 @@ setup:  ## Make .venv (every verb does so when it has to); PYTHON=python3.12 for
 .PHONY: clean
 clean:  ## Remove .venv and every cache; the data in .run stays
 	@rm -rf .venv .venv.lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis \
-		tests/observability/node/node_modules
+		tests/observability/node/node_modules k8s/tools/node_modules k8s/tools/python k8s/tools/kubectl
 	@find . -path ./.git -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +
 
 .PHONY: help
 help:  ## List the verbs
 	@awk 'BEGIN { FS = ":.*  ## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*  ## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z0-9-]+:.*  ## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
