@@ -19,7 +19,7 @@ from psycopg2 import sql
 
 from loadtest import checks
 from loadtest.evidence.record import Claim, Curves, Line, Part, Table
-from loadtest.evidence.stage import Stage
+from loadtest.evidence.stage import Stage, rounds
 from loadtest.generator import run_wrk
 from loadtest.openloop import TIMELINE_S, Offer, Outcome, get
 from loadtest.servers import RunningServer
@@ -69,7 +69,7 @@ class Blip:
 
 def expected_s(quick: bool) -> float:
     """Seconds that `measure` takes, about."""
-    plan_ms = _plan(quick, rounds=3 if quick else 5)
+    plan_ms = _plan(quick)
     return 7 + sum(2 * (_WARM_UP_S + _CALM_S + pause_ms / 1000 + _AFTERWARDS_S + 0.1) for pause_ms in plan_ms)
 
 
@@ -89,7 +89,7 @@ def measure(stage: Stage) -> Part:
     )
     blips: list[Blip] = []
     runs: dict[str, Any] = {}
-    for number, refused_ms in enumerate(_plan(stage.quick, rounds=stage.rounds), 1):
+    for number, refused_ms in enumerate(_plan(stage.quick), 1):
         for side, server in sides.items():
             stage.say(f"blip: {refused_ms} ms {side}")
             blips.append(_one(stage, side, server, rate=rate, refused_ms=refused_ms, seed=number))
@@ -120,11 +120,11 @@ def measure(stage: Stage) -> Part:
     )
 
 
-def _plan(quick: bool, *, rounds: int) -> list[int]:
+def _plan(quick: bool) -> list[int]:
     """How long new sessions are refused in each blip, ms."""
     if quick:
-        return [TRANSIENT_MS] * rounds + [HARDER_MS]
-    return [TRANSIENT_MS, HARDER_MS] * rounds + list(OTHERS_MS)
+        return [TRANSIENT_MS] * rounds(quick) + [HARDER_MS]
+    return [TRANSIENT_MS, HARDER_MS] * rounds(quick) + list(OTHERS_MS)
 
 
 def _one(stage: Stage, side: str, server: RunningServer, *, rate: float, refused_ms: int, seed: int) -> Blip:
@@ -169,7 +169,7 @@ def interrupted_s(admin_url: str, database: str, *, refused_ms: int) -> float:
             try:
                 cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (database,))
                 began_s = time.monotonic()
-                time.sleep(refused_ms / 1000)
+                time.sleep(refused_ms / 1000)  # how long it is away is what is measured
             finally:
                 cursor.execute(allow(sql.Identifier(database), sql.Literal(True)))
     return time.monotonic() - began_s

@@ -25,7 +25,6 @@ SATURATED_AT_MOST = 0.9
 FAILED_AT_MOST = 0.01
 SLOW_ROUNDS, SLOW_ROUNDS_QUICK = 3, 1
 """Of the service as it was, whose answers take a second or more each; nothing is claimed of it."""
-_MORE_TRIES = 1
 _CONNECTIONS = 32
 _SWEEP = (0.2, 0.4, 0.6, 0.75, 0.9, 1.0, 1.1)
 _SWEEP_QUICK = (0.3, 0.7, 1.1)
@@ -93,9 +92,7 @@ def _capacity(name: str, server: RunningServer) -> float:
 def one_round(stage: Stage, side: Side, database: str, number: int) -> None:
     """One round of one side. If nearly all was answered, the guess was too low: once more, with more."""
     outcome, spent = _overloaded(stage, side, database, number)
-    for _ in range(_MORE_TRIES):
-        if outcome.answered_per_second <= SATURATED_AT_MOST * outcome.offered:
-            break
+    if outcome.answered_per_second > SATURATED_AT_MOST * outcome.offered:
         side.capacity = OVERLOAD * outcome.answered_per_second
         outcome, spent = _overloaded(stage, side, database, number)
     side.capacity = max(outcome.answered_per_second, side.capacity / 2)

@@ -13,7 +13,7 @@ from loadtest import memory
 from loadtest.evidence.growth import Series
 from loadtest.evidence.sequential import connected
 from loadtest.evidence.sizes import Grown, add
-from loadtest.evidence.stage import Stage
+from loadtest.evidence.stage import Stage, rounds
 from loadtest.generator import Load, run_wrk
 from loadtest.openloop import Offer, Outcome, get
 from loadtest.servers import RunningServer
@@ -43,9 +43,8 @@ def offered_s(quick: bool) -> float:
 
 def expected_s(quick: bool) -> float:
     """Seconds that `measure` takes, about."""
-    rounds = 3 if quick else 5
-    opening = (rounds * sum(sizes(quick)) + sizes(quick)[-1]) / 2_000
-    return 4 + opening + rounds * len(sizes(quick)) * (offered_s(quick) + _WARM_UP_S + _SATURATED_S + 0.3)
+    opening = (rounds(quick) * sum(sizes(quick)) + sizes(quick)[-1]) / 2_000
+    return 4 + opening + rounds(quick) * len(sizes(quick)) * (offered_s(quick) + _WARM_UP_S + _SATURATED_S + 0.3)
 
 
 def measure(stage: Stage) -> Grown:
@@ -123,7 +122,7 @@ def _await_rest(server: RunningServer) -> None:
     end_s = time.monotonic() + _REST_WITHIN_S
     while time.monotonic() < end_s:
         before_s = server.cpu_s()
-        time.sleep(_LOOK_S)
+        time.sleep(_LOOK_S)  # the time over which its work is looked at
         if server.cpu_s() - before_s < _LOOK_S / 5:
             return
 

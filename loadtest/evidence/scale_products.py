@@ -12,7 +12,7 @@ import orjson
 
 from loadtest import memory
 from loadtest.evidence.sizes import Grown, Kind, measure_rounds
-from loadtest.evidence.stage import Stage
+from loadtest.evidence.stage import Stage, rounds
 from loadtest.openloop import get
 from loadtest.subjects import service
 
@@ -50,7 +50,7 @@ def batch_s(quick: bool) -> float:
 def expected_s(quick: bool) -> float:
     """Seconds that `measure` takes, about."""
     starts = sum(_START_S + _START_S_PER_10000 * size / 10_000 for size in sizes(quick))
-    return starts + len(sizes(quick)) * (3 if quick else 5) * 7 * batch_s(quick) * 0.7
+    return starts + len(sizes(quick)) * rounds(quick) * 7 * batch_s(quick) * 0.7
 
 
 def measure(stage: Stage) -> Grown:

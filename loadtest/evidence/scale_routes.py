@@ -16,7 +16,7 @@ import psycopg2
 from loadtest import memory
 from loadtest.errors import BenchError
 from loadtest.evidence.sizes import Grown, Kind, measure_rounds
-from loadtest.evidence.stage import Stage
+from loadtest.evidence.stage import Stage, rounds
 from loadtest.openloop import get
 from loadtest.servers import RunningServer, http_get
 
@@ -48,7 +48,7 @@ def _changes(quick: bool) -> int:
 def expected_s(quick: bool) -> float:
     """Seconds that `measure` takes, about."""
     starts = sum(_START_S + _START_S_PER_10000 * size / 10_000 for size in sizes(quick))
-    asked = len(sizes(quick)) * (3 if quick else 5) * len(_KINDS) * batch_s(quick)
+    asked = len(sizes(quick)) * rounds(quick) * len(_KINDS) * batch_s(quick)
     return starts + asked + len(sizes(quick)) * _changes(quick) * 0.55
 
 

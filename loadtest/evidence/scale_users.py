@@ -19,7 +19,7 @@ import psycopg2
 
 from loadtest.errors import BenchError
 from loadtest.evidence.sizes import Grown, Kind, measure_rounds
-from loadtest.evidence.stage import Stage
+from loadtest.evidence.stage import Stage, rounds
 from loadtest.openloop import get
 from loadtest.servers import RunningServer, http_get
 from loadtest.subjects import service
@@ -52,8 +52,7 @@ def batch_s(quick: bool) -> float:
 
 def expected_s(quick: bool) -> float:
     """Seconds that `measure` takes, about."""
-    rounds = 3 if quick else 5
-    asked = 2 * len(sizes(quick)) * rounds * 6 * batch_s(quick)
+    asked = 2 * len(sizes(quick)) * rounds(quick) * 6 * batch_s(quick)
     return 6 + asked + _GROWING_S_PER_MILLION * sizes(quick)[-1] / 1e6
 
 

@@ -15,6 +15,11 @@ from loadtest.stores import Stores
 from loadtest.subjects import Fleet
 
 
+def rounds(quick: bool) -> int:
+    """A B A B …: so many of each. Fewer than five decide nothing."""
+    return 3 if quick else 5
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """Stores, cores and the bar that shows how far it is.
@@ -34,8 +39,8 @@ class Stage:
 
     @property
     def rounds(self) -> int:
-        """A B A B …: so many of each."""
-        return 3 if self.quick else 5
+        """As `rounds` for this run."""
+        return rounds(self.quick)
 
     def say(self, what: str) -> None:
         """Show what is being done."""

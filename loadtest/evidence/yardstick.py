@@ -51,10 +51,9 @@ def measure(stage: Stage) -> Part:
     return part(closed, opened)
 
 
-def word(spreads: Sequence[float]) -> str:
-    """What the machine is, in a word, by the worst of the spreads."""
-    worst = max(spreads)
-    return "quiet" if worst <= QUIET_UP_TO else "noisy" if worst <= NOISY_UP_TO else "very noisy"
+def word(spread: float) -> str:
+    """What the machine is, in a word."""
+    return "quiet" if spread <= QUIET_UP_TO else "noisy" if spread <= NOISY_UP_TO else "very noisy"
 
 
 def part(closed: Sequence[Load], opened: Sequence[Outcome]) -> Part:
@@ -63,7 +62,7 @@ def part(closed: Sequence[Load], opened: Sequence[Outcome]) -> Part:
     halves_ms = [outcome.p(50) * 1000 for outcome in opened]
     tails_ms = [outcome.p(99) * 1000 for outcome in opened]
     voids = sum(1 for outcome in opened if outcome.void)
-    verdict = word([spread(rates)])
+    verdict = word(spread(rates))
     meaning = {
         "quiet": "The machine is quiet: a difference of a tenth between two figures of this report means something.",
         "noisy": "The machine is noisy: other programs run on it, or its cores are shared. Ratios taken within a round "

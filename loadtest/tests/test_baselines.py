@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 
 from chassis.servers import PostgresServer
+from chassis.testing.tools import require
 from loadtest import checks
 from loadtest.evidence import blip, scrape
 from loadtest.generator import run_wrk
@@ -95,6 +96,7 @@ def test_a_blip_fails_reads_without_retries_and_is_over_afterwards(
 
 def test_wrk_asks_for_paths_in_turn(run: Run, database: str) -> None:
     """Each of them, as the server's log says."""
+    require("wrk")
     server = run(peer("paths", "users_unpooled:create_app()", DATABASE_URL=database))
     load = run_wrk(server.url, seconds=1, connections=1, paths=("/health/live", "/metrics"))
     checks.require_clean("paths", load)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 from pathlib import Path
 
 import orjson
 import pytest
 from rich.progress import Progress
 
+from chassis.testing.tools import require
 from loadtest.evidence import scale, scale_clients, scale_products, scale_routes, scale_users
 from loadtest.evidence.growth import Series
 from loadtest.evidence.sizes import Grown
@@ -74,9 +74,9 @@ def test_the_part_is_json_with_a_row_a_series() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_all_of_it_on_very_small_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every server starts, every answer is what was asked for, and each of the four has its series and its facts."""
+    require("wrk")
     for module, sizes in (
         (scale_users, (500, 1000)),
         (scale_products, (10, 200)),
