@@ -97,12 +97,17 @@ def require_all_recorded(server: RunningServer, *, requests: int, counted_before
         raise BenchError(f"{server.launch.name}: /metrics counted {counted:.0f} of {requests} requests")
 
 
-def requests_counted(server: RunningServer) -> float:
-    """The sum of every `*_http_requests_total` sample of `/metrics`. Raises BenchError if there is no such metric."""
+def exposition(server: RunningServer) -> str:
+    """What `/metrics` says. Raises BenchError if it does not answer."""
     answer = http_get(server.url + "/metrics")
     if answer.status != 200:
         raise BenchError(f"{server.launch.name}: /metrics answered {answer.status}")
-    text = answer.data.decode()
+    return answer.data.decode()
+
+
+def requests_counted(server: RunningServer) -> float:
+    """The sum of every `*_http_requests_total` sample of `/metrics`. Raises BenchError if there is no such metric."""
+    text = exposition(server)
     if "_http_requests_total" not in text:
         raise BenchError(f"{server.launch.name}: /metrics has no *_http_requests_total")
     samples = [line for line in text.splitlines() if "_http_requests_total{" in line and not line.startswith("#")]

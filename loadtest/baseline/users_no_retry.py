@@ -15,7 +15,7 @@ from flask import Flask, jsonify, request
 from sqlalchemy.pool import QueuePool
 
 from loadtest.baseline.kit import observe_flask
-from loadtest.baseline.users_page import PAGE_SQL, TOTAL_SQL, asked_page, page_answer
+from loadtest.baseline.users_page import asked_page, page_answer, read_page
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -49,10 +49,7 @@ def create_app() -> Flask:
             return {"error": "The database cannot be reached"}, 503
         try:
             with closing(pooled.cursor()) as cursor:
-                cursor.execute(PAGE_SQL, (per_page, (page - 1) * per_page))
-                rows = cursor.fetchall()
-                cursor.execute(TOTAL_SQL)
-                (total,) = cursor.fetchone() or (0,)
+                rows, total = read_page(cursor, page, per_page)
         except psycopg2.Error:
             pooled.invalidate()
             return {"error": "The database cannot be reached"}, 503

@@ -25,6 +25,15 @@ def asked_page(arguments: Mapping[str, str]) -> tuple[int, int] | None:
     return (page, min(per_page, MAX_PER_PAGE)) if page > 0 and per_page > 0 else None
 
 
+def read_page(cursor: Any, page: int, per_page: int) -> tuple[list[Any], int]:
+    """The rows of a page and how many users there are, by two statements on a cursor of psycopg2."""
+    cursor.execute(PAGE_SQL, (per_page, (page - 1) * per_page))
+    rows = cursor.fetchall()
+    cursor.execute(TOTAL_SQL)
+    (total,) = cursor.fetchone() or (0,)
+    return rows, total
+
+
 def page_answer(rows: Iterable[Any], *, page: int, per_page: int, total: int) -> dict[str, Any]:
     """The answer's JSON object from rows in the order of COLUMNS."""
     return {

@@ -16,7 +16,7 @@ import psycopg2
 from flask import Flask, jsonify, request
 
 from loadtest.baseline.kit import connect_seconds, observe_flask
-from loadtest.baseline.users_page import PAGE_SQL, TOTAL_SQL, asked_page, page_answer
+from loadtest.baseline.users_page import asked_page, page_answer, read_page
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -38,10 +38,7 @@ def create_app() -> Flask:
         with connecting.time():
             opened = psycopg2.connect(dsn)
         with closing(opened) as connection, connection.cursor() as cursor:
-            cursor.execute(PAGE_SQL, (per_page, (page - 1) * per_page))
-            rows = cursor.fetchall()
-            cursor.execute(TOTAL_SQL)
-            (total,) = cursor.fetchone() or (0,)
+            rows, total = read_page(cursor, page, per_page)
         return jsonify(page_answer(rows, page=page, per_page=per_page, total=total))
 
     return app

@@ -125,10 +125,10 @@ def _overloaded(stage: Stage, side: Side, database: str, number: int) -> tuple[O
 
 
 def _spent_so_far(side: Side, database: str) -> Spent:
-    connecting, waiting = scrape.of(side.server, "db_connect_seconds_sum", "db_pool_wait_seconds_sum")
+    text = checks.exposition(side.server)
     return Spent(
-        requests=scrape.requests(side.server),
-        seconds=connecting + waiting,
+        requests=scrape.requests(text),
+        seconds=scrape.total(text, "db_connect_seconds_sum") + scrape.total(text, "db_pool_wait_seconds_sum"),
         sessions=scrape.sessions(database),
     )
 

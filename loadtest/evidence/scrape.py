@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import psycopg2
 
 from loadtest.errors import BenchError
-from loadtest.servers import RunningServer, http_get
 
 
 def total(text: str, name: str, *, but: str = "") -> float:
@@ -20,22 +19,15 @@ def total(text: str, name: str, *, but: str = "") -> float:
     return found
 
 
-def of(server: RunningServer, *names: str) -> tuple[float, ...]:
-    """The totals of those metrics of a server, in their order. Raises BenchError if it does not tell."""
-    answer = http_get(server.url + "/metrics")
-    if answer.status != 200:
-        raise BenchError(f"{server.launch.name}: /metrics answered {answer.status}")
-    text = answer.data.decode()
-    return tuple(total(text, name) for name in names)
+def requests(text: str) -> float:
+    """How many requests a server has answered by its Prometheus text, looks at its metrics left out.
 
-
-def requests(server: RunningServer) -> float:
-    """How many requests a server has answered, without looks at its metrics. Raises BenchError if it does not tell."""
-    answer = http_get(server.url + "/metrics")
-    text = answer.data.decode()
+    Raises:
+        BenchError: it does not tell.
+    """
     names = {line.partition("{")[0] for line in text.splitlines() if "_http_requests_total{" in line}
-    if answer.status != 200 or not names:
-        raise BenchError(f"{server.launch.name}: /metrics does not tell how many requests there were")
+    if not names:
+        raise BenchError("/metrics does not tell how many requests there were")
     return sum(total(text, name, but='endpoint="metrics"') for name in names)
 
 

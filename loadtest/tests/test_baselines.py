@@ -16,7 +16,7 @@ from loadtest.evidence import blip, scrape
 from loadtest.generator import run_wrk
 from loadtest.machine import Cores
 from loadtest.openloop import Offer, get, offer
-from loadtest.servers import Launch, RunningServer, http_get
+from loadtest.servers import Launch, RunningServer
 from loadtest.stores import Stores
 from loadtest.subjects import peer, service
 
@@ -73,8 +73,7 @@ def test_what_was_before_takes_no_notice_of_pages(run: Run, database: str) -> No
     was = run(peer("was", "users_as_was:create_app()", DATABASE_URL=database, WORKER_CLASS="sync"))
     for _ in range(3):
         assert len(json.loads(checks.answer_body(was, "/api/v1/users?page=2&per_page=1"))["users"]) == USERS
-    (count,) = scrape.of(was, "db_connect_seconds_count")
-    assert count == 3
+    assert scrape.total(checks.exposition(was), "db_connect_seconds_count") == 3
     assert scrape.sessions(database) - before - 1 >= 3
 
 
@@ -100,5 +99,5 @@ def test_wrk_asks_for_paths_in_turn(run: Run, database: str) -> None:
     server = run(peer("paths", "users_unpooled:create_app()", DATABASE_URL=database))
     load = run_wrk(server.url, seconds=1, connections=1, paths=("/health/live", "/metrics"))
     checks.require_clean("paths", load)
-    counted = scrape.total(http_get(server.url + "/metrics").data.decode(), "users_unpooled_http_requests_total")
+    counted = scrape.total(checks.exposition(server), "users_unpooled_http_requests_total")
     assert counted >= load.requests
