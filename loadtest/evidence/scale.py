@@ -75,7 +75,7 @@ def part(seen: dict[str, Grown]) -> Part:
     pictures: list[Curves] = []
     for n, found in seen.items():
         title = _PARTS[n][0]
-        sizes = [size for _, size, _ in found.facts]
+        sizes = list(found.facts)
         tables.append(
             Table(
                 id=f"scale-{n}",
@@ -128,8 +128,8 @@ def _summary(series: Sequence[growth.Series]) -> Table:
 
 
 def _facts(n: str, title: str, found: Grown) -> Table:
-    names = list(found.facts[0][2]) if found.facts else []
-    rows: list[list[Any]] = [[f"{size:,}", *(facts.get(name) for name in names)] for _, size, facts in found.facts]
+    names = list(next(iter(found.facts.values()), {}))
+    rows: list[list[Any]] = [[f"{size:,}", *(facts.get(name) for name in names)] for size, facts in found.facts.items()]
     note = (
         "Filling, starting, memory and disk grow with what there is to hold, linearly; no request pays for it."
         if set(names) & set(_LINEAR) and n != "clients"
@@ -141,7 +141,7 @@ def _facts(n: str, title: str, found: Grown) -> Table:
 
 def _each(found: Grown) -> str:
     """What one connection more takes, by the first and the last size."""
-    sizes = [(size, facts["memory_mib"]) for _, size, facts in found.facts]
+    sizes = [(size, facts["memory_mib"]) for size, facts in found.facts.items()]
     if len(sizes) < 2:
         return ""
     (few, before), (many, after) = sizes[0], sizes[-1]
@@ -151,7 +151,7 @@ def _each(found: Grown) -> str:
 def _memory(seen: dict[str, Grown]) -> Curves:
     lines = []
     for n, found in seen.items():
-        points = [(float(size), facts["memory_mib"]) for _, size, facts in found.facts if "memory_mib" in facts]
+        points = [(float(size), facts["memory_mib"]) for size, facts in found.facts.items() if "memory_mib" in facts]
         if points:
             lines.append(Line(name=n, points=points))
     return Curves(

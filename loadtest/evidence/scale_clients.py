@@ -87,7 +87,7 @@ def measure(stage: Stage) -> Grown:
             add(found, "clients-rate", f"a request at {PER_SECOND:.0f} a second", "clients", size, whole)
             found.series["clients-rate"].cost = "median time of requests that come at a set rate, most clients idle"
         _add_saturated(found, size, loads[size])
-        found.facts.append(("clients", size, _facts(loads[size], held[size])))
+        found.facts[size] = _facts(loads[size], held[size])
     return found
 
 

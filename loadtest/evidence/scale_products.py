@@ -69,7 +69,7 @@ def measure(stage: Stage) -> Grown:
         took_s = time.monotonic() - began_s
         stage.progress.advance(stage.task, took_s)
         held = memory.of_tree(servers[size].pid).once
-        found.facts.append(("products", size, {"start_s": round(took_s, 2), "memory_mib": round(held / _MIB, 1)}))
+        found.facts[size] = {"start_s": round(took_s, 2), "memory_mib": round(held / _MIB, 1)}
     stage.say("scale: products")
     measure_rounds(stage, found, kinds(), servers, seconds=batch_s(stage.quick), prefix="products", n="products")
     found.series["products-q"].why = SEARCH_WHY

@@ -8,11 +8,17 @@ import random
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
 
+from chassis.children import wait_until
+from chassis.database import Database
+from chassis.metrics import Metrics
+from chassis.settings import load
+from gateway.registry.repository import Registry
+from gateway.settings import Settings
 from loadtest import memory
 from loadtest.errors import BenchError
 from loadtest.evidence.sizes import Grown, Kind, measure_rounds
@@ -83,17 +89,17 @@ def measure(stage: Stage) -> Grown:
         _await_route(server, key, size)
         now_s = time.monotonic()
         servers[size] = server
-        found.facts.append(("routes", size, {"start_s": round(now_s - started_s, 2)}))
+        found.facts[size] = {"start_s": round(now_s - started_s, 2)}
         stage.progress.advance(stage.task, now_s - began_s)
     stage.say("scale: routes")
     measure_rounds(stage, found, kinds(key, ids), servers, seconds=batch_s(stage.quick), prefix="routes", n="routes")
     found.series["routes-list"].why = LIST_WHY
-    for (_, size, facts), server in zip(found.facts, servers.values(), strict=True):
+    for size, server in servers.items():
         began_s = time.monotonic()
         delays = list(_seen_after(server, databases[size], ids[size], key, times=_changes(stage.quick)))
         stage.progress.advance(stage.task, time.monotonic() - began_s)
-        facts["seen_s"] = round(statistics.median(delays), 3)
-        facts["memory_mib"] = round(memory.of_tree(server.pid).once / _MIB, 1)
+        found.facts[size]["seen_s"] = round(statistics.median(delays), 3)
+        found.facts[size]["memory_mib"] = round(memory.of_tree(server.pid).once / _MIB, 1)
         found.runs.setdefault("routes-seen", {})[str(size)] = {"seconds": delays}
     for server in servers.values():
         server.stop()
@@ -120,21 +126,17 @@ def insert_routes(connection: Any, count: int, url: str) -> int:
         return int(cursor.fetchone()[0])
 
 
-def change_elsewhere(connection: Any, route_id: int, weight: int) -> None:
-    """Set a route's weight as another gateway does: the route, its history and the revision in one transaction."""
-    with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT revision + 1 FROM gateway_state FOR UPDATE")
-        (revision,) = cursor.fetchone()
-        cursor.execute(
-            "WITH before AS (SELECT * FROM routes WHERE id = %(id)s), changed AS ("
-            "UPDATE routes SET weight = %(weight)s, revision = %(revision)s, updated_at = now() "
-            "WHERE id = %(id)s RETURNING *) "
-            "INSERT INTO routes_history (revision, route_id, action, actor, at, before, after) "
-            "SELECT %(revision)s, changed.id, 'updated', 'scale', now(), to_jsonb(before), to_jsonb(changed) "
-            "FROM before, changed",
-            {"id": route_id, "weight": weight, "revision": revision},
-        )
-        cursor.execute("UPDATE gateway_state SET revision = %s", (revision,))
+@contextmanager
+def elsewhere(database_url: str) -> Iterator[Registry]:
+    """The registry as another gateway has it, which writes and tells nobody."""
+    settings = load(Settings, database_url=database_url)
+    database = Database(
+        settings.db, application="scale", metrics=Metrics(service="gateway", version="scale", commit="scale")
+    )
+    try:
+        yield Registry(database)
+    finally:
+        database.close()
 
 
 def _resolve_path(number: int) -> str:
@@ -142,25 +144,31 @@ def _resolve_path(number: int) -> str:
 
 
 def _await_route(server: RunningServer, key: Mapping[str, str], number: int) -> None:
-    end_s = time.monotonic() + _LOADED_WITHIN_S
-    while http_get(server.url + _resolve_path(number), headers=key).status != 200:
-        if time.monotonic() > end_s:
-            raise BenchError(f"{server.launch.name} does not know {number} routes:\n{server.log_tail()}")
-        time.sleep(0.05)
+    def known() -> bool:
+        return http_get(server.url + _resolve_path(number), headers=key).status == 200
+
+    try:
+        wait_until(known, timeout_s=_LOADED_WITHIN_S, interval_s=0.05)
+    except TimeoutError:
+        raise BenchError(f"{server.launch.name} does not know {number} routes:\n{server.log_tail()}") from None
 
 
 def _seen_after(
-    server: RunningServer, database: str, route_id: int, key: Mapping[str, str], *, times: int
+    server: RunningServer, database_url: str, route_id: int, key: Mapping[str, str], *, times: int
 ) -> Iterator[float]:
     """Seconds from the commit of a change elsewhere until this gateway answers by it."""
-    with closing(psycopg2.connect(database)) as connection:
-        for weight in range(901, 901 + times):
-            change_elsewhere(connection, route_id, weight)
+
+    def weight() -> int:
+        return int(json.loads(http_get(server.url + _resolve_path(1), headers=key).data).get("weight", -1))
+
+    with elsewhere(database_url) as registry:
+        for new in range(901, 901 + times):
+            registry.update(route_id, {"weight": new}, actor="scale")
             began_s = time.monotonic()
-            while json.loads(http_get(server.url + _resolve_path(1), headers=key).data).get("weight") != weight:
-                if time.monotonic() > began_s + _SEEN_WITHIN_S:
-                    raise BenchError(f"{server.launch.name} has not seen a change within {_SEEN_WITHIN_S:.0f} s")
-                time.sleep(0.005)
+            try:
+                wait_until(lambda new=new: weight() == new, timeout_s=_SEEN_WITHIN_S, interval_s=0.005)  # type: ignore[misc]
+            except TimeoutError as error:
+                raise BenchError(f"{server.launch.name} has not seen a change: {error}") from None
             yield time.monotonic() - began_s
 
 

@@ -83,7 +83,7 @@ def measure(stage: Stage) -> Grown:
                 took_s = time.monotonic() - began_s
                 stage.progress.advance(stage.task, took_s)
                 _check_total(server, connection)
-                found.facts.append(("users", size, {"growing_s": round(took_s, 1), "disk_mib": _disk_mib(connection)}))
+                found.facts[size] = {"growing_s": round(took_s, 1), "disk_mib": _disk_mib(connection)}
                 measure_rounds(
                     stage,
                     found,

@@ -36,13 +36,13 @@ class Grown:
 
     Attributes:
         series: by id.
-        facts: (n, size, what else was seen at that size).
+        facts: by size, what else was seen there.
         runs: raw data, by series and size.
         notes: what was left out, and why.
     """
 
     series: dict[str, Series] = field(default_factory=dict)
-    facts: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)
+    facts: dict[int, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

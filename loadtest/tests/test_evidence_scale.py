@@ -52,13 +52,13 @@ def test_the_part_is_json_with_a_row_a_series() -> None:
         "users": Grown(
             series={"users-first": Series(id="users-first", name="first page", n="users",
                                           costs={10: [1.0] * 5, 100: [9.0] * 5}, why="It is so.")},
-            facts=[("users", 10, {"growing_s": 0.1}), ("users", 100, {"growing_s": 0.2})],
+            facts={10: {"growing_s": 0.1}, 100: {"growing_s": 0.2}},
             runs={"users-first": {"10": {}, "100": {}}},
             notes=["1,000 users are left out: they want more."],
         ),
         "clients": Grown(
             series={"clients-cpu": Series(id="clients-cpu", name="CPU", n="clients", costs={10: [1.0], 99: [1.0]})},
-            facts=[("clients", 10, {"memory_mib": 1.0}), ("clients", 99, {"memory_mib": 2.0})],
+            facts={10: {"memory_mib": 1.0}, 99: {"memory_mib": 2.0}},
             runs={"clients-cpu": {}},
         ),
     }  # fmt: skip
