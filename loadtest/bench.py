@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from loadtest import checks, machine, memory, report, resilience, walk
+from loadtest import checks, command, machine, memory, report, resilience, walk
 from loadtest.errors import BenchError
 from loadtest.generator import Load, require_wrk, run_wrk
 from loadtest.stores import running_stores
@@ -28,7 +27,6 @@ from loadtest.subjects import SUBJECTS, Fleet, Subject, chosen, require_nginx
 
 RESULTS = Path(__file__).with_name("results")
 CONNECTIONS = 32
-_WIDTH = 150
 
 
 def measure(
@@ -68,19 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     options.rounds = options.rounds or (3 if options.quick else 5)
     options.seconds = options.seconds or (2.0 if options.quick else 5.0)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
-    # As Ctrl-C does: whatever ends the bench, its servers end first.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _run(options, console)
-    except KeyboardInterrupt:
-        console.print("bench: interrupted, nothing is written")
-        return 130
-    except BenchError as error:
-        console.print(f"bench: {error}", style="red", markup=False, highlight=False)
-        return 2
+    return command.run("bench", lambda console: _run(options, console))
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:

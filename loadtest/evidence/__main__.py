@@ -6,22 +6,22 @@ Writes loadtest/results/<date>-<commit>.json and a report of the same name that 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from loadtest import machine
+from loadtest import command, machine
 from loadtest.errors import BenchError
+from loadtest.evidence import blip, claims, memory, peers, report, scale, yardstick
 from loadtest.evidence.record import Part
 from loadtest.evidence.stage import Stage
 from loadtest.generator import require_wrk
@@ -29,8 +29,10 @@ from loadtest.stores import running_stores
 from loadtest.subjects import Fleet
 
 RESULTS = Path(__file__).parent.parent / "results"
-PARTS = ("yardstick", "claims", "blip", "memory", "peers", "scale")
-"""Modules here with `expected_s(quick)` and `measure(stage) -> Part`, in the order in which they are run."""
+PARTS: dict[str, ModuleType] = {
+    "yardstick": yardstick, "claims": claims, "blip": blip, "memory": memory, "peers": peers, "scale": scale,
+}  # fmt: skip
+"""Each has `expected_s(quick)` and `measure(stage) -> Part`; in the order in which they are run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,18 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", default=",".join(PARTS), help=f"of {','.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the results are written")
     options = parser.parse_args(arguments)
-    console = Console() if sys.stdout.isatty() else Console(width=150)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C does: its servers end first
-    try:
-        record = run(options.parts.split(","), quick=options.quick, console=console)
-    except KeyboardInterrupt:
-        console.print("evidence: interrupted, nothing is written")
-        return 130
-    except BenchError as error:
-        console.print(f"evidence: {error}", style="red", markup=False, highlight=False)
-        return 2
-    _write(record, options.out, console)
-    return 0
+
+    def work(console: Console) -> int:
+        _write(run(options.parts.split(","), quick=options.quick, console=console), options.out, console)
+        return 0
+
+    return command.run("evidence", work)
 
 
 def run(names: Sequence[str], *, quick: bool, console: Console) -> dict[str, Any]:
@@ -63,7 +59,8 @@ def run(names: Sequence[str], *, quick: bool, console: Console) -> dict[str, Any
     if unknown := set(names) - set(PARTS):
         raise BenchError(f"--parts takes {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
     require_wrk()
-    modules = {name: importlib.import_module(f"loadtest.evidence.{name}") for name in PARTS if name in names}
+    modules = {name: module for name, module in PARTS.items() if name in names}
+    commit = machine.commit()  # before a long run: the tree may be another one after it
     cores = machine.split_cores()
     if not cores.pinned:
         console.print("No core can be set aside for the server under test here: ratios are rougher.", style="yellow")
@@ -77,27 +74,23 @@ def run(names: Sequence[str], *, quick: bool, console: Console) -> dict[str, Any
         tasks = {name: progress.add_task(name, total=module.expected_s(quick)) for name, module in modules.items()}
         for name, module in modules.items():
             fleet = Fleet(stores=stores, directory=Path(directory), cores=cores)
-            measure: Callable[[Stage], Part] = module.measure
+            stage = Stage(
+                stores=stores,
+                directory=Path(directory),
+                cores=cores,
+                progress=progress,
+                task=tasks[name],
+                fleet=fleet,
+                quick=quick,
+            )
             try:
-                parts.append(
-                    measure(
-                        Stage(
-                            stores=stores,
-                            directory=Path(directory),
-                            cores=cores,
-                            progress=progress,
-                            task=tasks[name],
-                            fleet=fleet,
-                            quick=quick,
-                        )
-                    )
-                )
+                parts.append(module.measure(stage))
             finally:
                 fleet.stop()
             progress.update(tasks[name], completed=progress.tasks[tasks[name]].total, description=f"{name}: done")
     return {
         "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
+        "commit": commit,
         "quick": quick,
         "complete": set(names) == set(PARTS),
         "took_s": round(time.monotonic() - began_s),
@@ -107,8 +100,6 @@ def run(names: Sequence[str], *, quick: bool, console: Console) -> dict[str, Any
 
 
 def _write(record: dict[str, Any], directory: Path, console: Console) -> None:
-    from loadtest.evidence import report
-
     directory.mkdir(parents=True, exist_ok=True)
     less = ("" if record["complete"] else "-part") + ("-quick" if record["quick"] else "")  # never over a result
     path = directory / f"{record['taken_at'][:10]}-{record['commit']}{less}.json"
@@ -121,9 +112,8 @@ def _write(record: dict[str, Any], directory: Path, console: Console) -> None:
 
 def _progress(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}", table_column=None), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=console,
-    )  # fmt: skip
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console
+    )
 
 
 if __name__ == "__main__":

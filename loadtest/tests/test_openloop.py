@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psutil
@@ -60,7 +60,7 @@ def test_the_record_has_every_answer() -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(answer: bytes, *, after_s: float = 0.0, close: bool = False):  # type: ignore[no-untyped-def]  # noqa: ANN201
+async def serving(answer: bytes, *, after_s: float = 0.0, close: bool = False) -> AsyncIterator[tuple[int, list[int]]]:
     """A server that gives the same answer to everything, and the number of its connections so far; yields both."""
     connections = [0]
     tasks: set[asyncio.Task[None] | None] = set()

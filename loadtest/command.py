@@ -1,0 +1,30 @@
+"""What the commands that measure have in common: a console, an end in order, and exit codes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+from rich.console import Console
+
+from loadtest.errors import BenchError
+
+_WIDTH = 150
+"""Where there is no terminal."""
+
+
+def run(name: str, work: Callable[[Console], int]) -> int:
+    """What `work` returns; 130 if it is interrupted, 2 if it cannot be measured, with a line that says why."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    # As Ctrl-C does: whatever ends it, its servers end first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return work(console)
+    except KeyboardInterrupt:
+        console.print(f"{name}: interrupted, nothing is written")
+        return 130
+    except BenchError as error:
+        console.print(f"{name}: {error}", style="red", markup=False, highlight=False)
+        return 2
