@@ -72,11 +72,21 @@ images:  ## Build the image of every service
 .PHONY: test
 test: setup  ## Test against a real PostgreSQL and Valkey; ARGS="-k ready" for some
 	@$(PY) -m pytest -n $$(($$($(PY) -c 'import os; print(os.cpu_count() or 1)') * 2)) --dist worksteal \
-		-m "not slow and not rules and not containers and not kubernetes" $(ARGS)
+		-m "not slow and not rules and not containers and not kubernetes and not faults and not hostile" $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup  ## Run the tests that take long: end to end, fuzzing, memory, packaging
 	@$(PY) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+
+# Everything, many times, for half an hour and more: make faults LONG=1
+LONG ?=
+.PHONY: faults
+faults: setup  ## Cut real parts of a whole storefront while traffic flows (5 minutes; LONG=1 for more)
+	@LONG='$(LONG)' $(PY) -m pytest -m faults tests/faults $(ARGS)
+
+.PHONY: hostile
+hostile: setup  ## Send it what a stranger may send (3 minutes; LONG=1 for more)
+	@LONG='$(LONG)' $(PY) -m pytest -n 2 --dist worksteal -m hostile tests/hostile $(ARGS)
 
 .PHONY: rules
 rules: setup  ## Check and test alerts, recording rules, log pipelines and dashboards

@@ -6,3 +6,5 @@ With `--import-mode=importlib` a test in `stack/tests` is called `stack.tests.te
 
 import chassis  # noqa: F401
 import stack  # noqa: F401
+
+pytest_plugins = ["tests.promises"]

@@ -15,6 +15,8 @@ from chassis.settings import DatabaseSettings, load, parse_database_url
 from links import create_app, destinations
 from links.settings import Settings
 
+pytestmark = pytest.mark.hostile
+
 CORPUS = Path(__file__).with_name("urls.txt")
 HOST = {"Host": "127.0.0.1:5002", "X-Forwarded-Host": "shop.example"}
 
