@@ -16,7 +16,6 @@ _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (errors.LimitRequestLine, 414),
     (errors.LimitRequestHeaders, 431),
     (errors.ExpectationFailed, 417),
-    (errors.UnsupportedTransferCoding, 501),
     (errors.ConfigurationProblem, 500),
     (errors.ForbiddenProxyRequest, 403),
     (errors.ParseException, 400),
@@ -31,6 +30,17 @@ class Worker(ThreadWorker):
         """From here on a stop signal that was held over the fork can be obeyed."""
         super().init_signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def _keepalive_after(self, conn: Any, keepalive: bool) -> bool:
+        """Whether another request may come: not if the rest of a body that nobody wanted turns out malformed.
+
+        The request has been answered by then, and a second answer would be taken for that to the next one.
+        """
+        try:
+            return bool(super()._keepalive_after(conn, keepalive))  # type: ignore[misc]
+        except (errors.ParseException, OSError):
+            self.log.debug("Closing a connection after a malformed body")
+            return False
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:  # noqa: ARG002
         """Log what went wrong and answer it: 4xx when the client's bytes were at fault, else 500."""
