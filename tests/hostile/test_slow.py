@@ -204,3 +204,19 @@ def test_slow_clients_at_the_gateway(stage: Stage, promise: Promise) -> None:
         holds=not errors and not traces,
     )  # fmt: skip
     assert not errors + traces, "\n".join((errors + traces)[:20])
+
+
+def test_slow_clients_at_a_service(stage: Stage, promise: Promise) -> None:
+    """Past the gateway, where only what is inside can be: silence, heads and bodies cost a service no thread."""
+    reads = [b"GET /api/v1/users?per_page=5 HTTP/1.1\r\n", b"GET /health/live HTTP/1.1\r\n"]
+    watch, files, pids = stage.watch(), stage.open_files("user"), stage.pids()
+    siege = besiege(stage, "user", (slow_head, slow_body("/api/v1/users"), silence), reads)
+    judge(promise, stage, "user", siege, files_before=files)
+    stage.settle()
+    promise("slow clients", "no worker dies", "none" if pids == stage.pids() else "some", holds=pids == stage.pids())
+    errors, traces = watch.server_errors(), watch.tracebacks()
+    promise(
+        "slow clients", "no 5xx, no traceback", f"{len(errors)} 5xx, {len(traces)} tracebacks",
+        holds=not errors and not traces,
+    )  # fmt: skip
+    assert not errors + traces, "\n".join((errors + traces)[:20])
