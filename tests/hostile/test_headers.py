@@ -22,7 +22,7 @@ ADDRESS_FIELDS = (
 )  # fmt: skip
 REWRITES: Mapping[str, str] = {
     "X-Original-URL": "/metrics", "X-Rewrite-URL": "/metrics", "X-Forwarded-Prefix": "/metrics",
-    "Path-Info": "/metrics", "Path_Info": "/metrics", "PATH_INFO": "/metrics", "Script-Name": "/api", "SCRIPT_NAME": "/api/products",
+    "Path-Info": "/metrics", "Path_Info": "/metrics", "Script-Name": "/api", "SCRIPT_NAME": "/api/products",
     "X-Http-Method-Override": "DELETE", "X-Method-Override": "DELETE", "X-Http-Method": "DELETE",
     "X-Forwarded-Path": "/metrics", "X-Envoy-Original-Path": "/metrics", "Destination": "/metrics",
     "Base-Url": "/metrics",
