@@ -39,7 +39,8 @@ def request(dice: random.Random, key: str) -> bytes:
         f"/t/{made[0]}/{made[1]}/{made[2]}", f"/t/storefront/{made[0]}/",
         f"/static/{made[0]}.css", f"/qr/{made[0]}.svg",
         f"/api/v1/users/{made[0]}", f"/api/v1/links/{made[0]}", f"/api/v1/routes/{made[0]}", f"/{made[0]}/docs",
-        f"/api/products?q={made[0]}", f"/api/v1/routes/resolve?tenant={made[0]}&service={made[1]}&env=prod&version={made[2]}",
+        f"/api/products?q={made[0]}",
+        f"/api/v1/routes/resolve?tenant={made[0]}&service={made[1]}&env=prod&version={made[2]}",
         f"/health/{made[0]}", f"/metrics/{made[0]}",
     )  # fmt: skip
     method = dice.choice(["GET"] * 6 + ["POST", "DELETE", f"{MARK.upper()}{dice.randrange(10**6)}"])
