@@ -25,7 +25,8 @@ TAILS = (
 FRONTS = (
     "", "/", "/s", "/s/", "/qr", "/links", "/links/", "/links/s", "/links/static", "/static", "/docs", "/api/products",
     "/api/products/1", "/api/v1/links", "/api/v1/users", "/api/v1/routes", "/t", "/t/storefront", "/t/storefront/links",
-    "/t/storefront/links/s", "/catalogue/docs", "/user/docs", "/gateway/docs", "/health", "/status", "/api/service-status",
+    "/t/storefront/links/s", "/catalogue/docs", "/user/docs", "/gateway/docs", "/health", "/status",
+    "/api/service-status",
 )  # fmt: skip
 FORGED = {
     "Host": EVIL, "X-Forwarded-Host": EVIL, "Forwarded": f"host={EVIL};proto=https", "X-Forwarded-Proto": "javascript",
@@ -97,7 +98,8 @@ def test_no_path_leads_elsewhere(stage: Stage, promise: Promise, service: str) -
         holds=not led,
     )
     promise(
-        f"paths that name another host, at {service}", "no 5xx, no traceback", f"{len(errors)} 5xx, {len(traces)} tracebacks",
+        f"paths that name another host, at {service}", "no 5xx, no traceback",
+        f"{len(errors)} 5xx, {len(traces)} tracebacks",
         holds=not errors + traces,
     )  # fmt: skip
     assert not led + errors + traces, "\n".join((led + errors + traces)[:20])
