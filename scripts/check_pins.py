@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
-HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}\b")
+HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})\b")
 SERVICES = ("catalogue", "user", "gateway", "links")
 FUNCTION = "functions/redirect/requirements"
 """The pins of the redirect function lie beside it, where its platform looks for them."""
@@ -29,7 +30,7 @@ PEERS = "peers"
 
 @dataclass(frozen=True)
 class Pin:
-    """One line of a pin file."""
+    """What is pinned of one package."""
 
     version: Version
     applies: bool  # on this platform
@@ -54,9 +55,19 @@ def packages(root: Path) -> dict[str, Package]:
     return found
 
 
-def read_pins(path: Path) -> tuple[dict[str, Pin], list[str]]:
-    """The pins of one file by canonical name, and what is wrong with its lines."""
-    pins: dict[str, Pin] = {}
+@dataclass(frozen=True)
+class Pinned:
+    """One line of a pin file, as it stands there."""
+
+    name: str  # canonical
+    version: Version
+    marker: Marker | None
+    hashes: tuple[str, ...]  # SHA-256, of each file that the index has of this version
+
+
+def parse(path: Path) -> tuple[list[Pinned], list[str]]:
+    """The lines of a pin file, whatever platform they are for, and what is wrong with them."""
+    pinned: list[Pinned] = []
     lines = path.read_text("utf-8").splitlines()
     errors = [f"{line.strip()!r} names an address" for line in lines if "://" in line]
     text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
@@ -74,12 +85,22 @@ def read_pins(path: Path) -> tuple[dict[str, Pin], list[str]]:
         if [one.operator for one in specifiers] != ["=="] or specifiers[0].version.endswith("*"):
             errors.append(f"{words!r} is not pinned to one version")
             continue
-        if not HASH.search(f" --hash{hashes}"):
+        found = tuple(HASH.findall(f" --hash{hashes}"))
+        if not found:
             errors.append(f"{requirement.name} has no hash")
-        applies = requirement.marker is None or requirement.marker.evaluate()
-        name = canonicalize_name(requirement.name)
-        if applies or name not in pins:  # one for older Pythons and one for newer: the one for this
-            pins[name] = Pin(Version(specifiers[0].version), applies)
+        version = Version(specifiers[0].version)
+        pinned.append(Pinned(canonicalize_name(requirement.name), version, requirement.marker, found))
+    return pinned, errors
+
+
+def read_pins(path: Path) -> tuple[dict[str, Pin], list[str]]:
+    """The pins of one file by canonical name, and what is wrong with its lines."""
+    pins: dict[str, Pin] = {}
+    pinned, errors = parse(path)
+    for each in pinned:
+        applies = each.marker is None or each.marker.evaluate()
+        if applies or each.name not in pins:  # one for older Pythons and one for newer: the one for this
+            pins[each.name] = Pin(each.version, applies)
     return pins, errors
 
 
