@@ -42,6 +42,7 @@ class Package:
 
     dependencies: list[str]
     extras: dict[str, list[str]]
+    version: str
 
 
 def packages(root: Path) -> dict[str, Package]:
@@ -51,7 +52,8 @@ def packages(root: Path) -> dict[str, Package]:
     for path in [root / "chassis", *folders, root / "stack"]:
         if (path / "pyproject.toml").is_file():
             project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
-            found[project["name"]] = Package(project["dependencies"], project.get("optional-dependencies", {}))
+            extras = project.get("optional-dependencies", {})
+            found[project["name"]] = Package(project["dependencies"], extras, project["version"])
     return found
 
 
@@ -110,6 +112,8 @@ class Closure:
     def __init__(self, pins: dict[str, Pin], local: dict[str, Package], *, optional: bool = False) -> None:
         self.errors: list[str] = []
         self.reached: set[str] = set()
+        self.edges: dict[str, set[str]] = {}
+        """Who needs what, by name."""
         self._pins = pins
         self._local = local
         self._optional = optional
@@ -125,6 +129,7 @@ class Closure:
 
     def _require(self, requirement: Requirement, wanted_by: str) -> None:
         name = canonicalize_name(requirement.name)
+        self.edges.setdefault(wanted_by, set()).add(name)
         seen = (str(requirement), wanted_by)
         if seen in self._seen:
             return
@@ -155,7 +160,8 @@ def _installed(name: str) -> bool:
     return next(iter(metadata.distributions(name=name)), None) is not None
 
 
-def _lines(path: Path) -> list[str]:
+def requirement_lines(path: Path) -> list[str]:
+    """The requirements in a file of `requirements/*.in`."""
     lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
     return [line for line in lines if line]
 
@@ -166,10 +172,10 @@ def check(root: Path) -> Iterator[str]:
     requirements = root / "requirements"
     everything = [f"{name}[{','.join(package.extras)}]" for name, package in local.items()]
     wanted = {
-        "uv": _lines(requirements / "uv.in"),
-        "dev": _lines(requirements / "dev.in") + everything,
-        "load": _lines(requirements / "load.in"),
-        PEERS: _lines(requirements / "peers.in"),
+        "uv": requirement_lines(requirements / "uv.in"),
+        "dev": requirement_lines(requirements / "dev.in") + everything,
+        "load": requirement_lines(requirements / "load.in"),
+        PEERS: requirement_lines(requirements / "peers.in"),
         **{service: [f"storefront-{service}"] for service in SERVICES},
         FUNCTION: ["storefront-links-lookup[function]"],
     }
