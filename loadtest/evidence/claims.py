@@ -15,6 +15,7 @@ from loadtest.evidence.record import Bar, Bars, Claim, Curves, Line, Part, Table
 from loadtest.evidence.rounds import (
     AS_WAS,
     OVERLOAD,
+    POOLED,
     SHIPPED,
     SLOW_ROUNDS,
     SLOW_ROUNDS_QUICK,
