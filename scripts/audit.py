@@ -14,9 +14,11 @@ import argparse
 import datetime
 import sys
 import tempfile
+import time
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import packaging.version
@@ -32,6 +34,8 @@ ACCEPTED = "requirements/accepted.toml"
 LONGEST = datetime.timedelta(days=184)
 TIMEOUT_S = 10
 """Of one connect and one read. Nothing is tried twice."""
+AT_ONCE = 8
+LIMIT_S = 120.0
 
 Version = tuple[str, str]
 """A package, by its canonical name, and its version."""
@@ -97,24 +101,35 @@ def read_accepted(path: Path, today: datetime.date) -> tuple[list[Accepted], lis
     return accepted, errors
 
 
-def ask(versions: Iterable[Version], service_url: str | None) -> dict[Version, list[VulnerabilityResult]]:
+def ask(
+    versions: Iterable[Version], service_url: str | None, limit_s: float
+) -> dict[Version, list[VulnerabilityResult]]:
     """What the database knows of each of these.
 
     Args:
         service_url: another database with the same interface.
+        limit_s: longest time for all of them.
 
     Raises:
-        NotReached: it does not answer.
+        NotReached: it does not answer, or not in time.
     """
+    ends_s = time.monotonic() + limit_s
     with tempfile.TemporaryDirectory() as directory:  # an answer of yesterday is no answer
         service = OsvService(Path(directory), TIMEOUT_S, service_url or OsvService.DEFAULT_OSV_URL)
-        try:
-            return {
-                (name, version): service.query(ResolvedDependency(name, packaging.version.Version(version)))[1]
-                for name, version in versions
-            }
-        except (ServiceError, requests.RequestException) as error:
-            raise NotReached(type(error.__cause__ or error).__name__) from None
+
+        def query(version: Version) -> tuple[Version, list[VulnerabilityResult]]:
+            if time.monotonic() > ends_s:
+                raise NotReached("too slow")
+            dependency = ResolvedDependency(version[0], packaging.version.Version(version[1]))
+            return version, service.query(dependency)[1]
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            try:
+                return dict(pool.map(query, versions))
+            except (ServiceError, requests.RequestException) as error:
+                raise NotReached(type(error.__cause__ or error).__name__) from None
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 def judge(found: Found, files: Files, accepted: Iterable[Accepted]) -> Iterator[str]:
@@ -146,6 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("root", nargs="?", type=Path, default=ROOT, help="another tree")
     parser.add_argument("--online", action="store_true", help="fail if the vulnerability service is not reached")
     parser.add_argument("--service-url", help="another vulnerability service, with OSV's interface")
+    parser.add_argument("--limit-s", type=float, default=LIMIT_S, help="longest time that the service may take, s")
     options = parser.parse_args(arguments)
     versions, errors = pinned_versions(options.root)
     accepted, wrong = read_accepted(options.root / ACCEPTED, datetime.datetime.now(datetime.UTC).date())
@@ -153,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
     summary, missed = "", False
     if not errors:
         try:
-            found = ask(versions, options.service_url)
+            found = ask(versions, options.service_url, options.limit_s)
         except NotReached as reason:
             missed = True
             summary = (

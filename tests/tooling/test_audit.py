@@ -215,6 +215,14 @@ def test_a_service_that_refuses_is_not_reached(audit: Audit, service: Service, s
     assert done.stdout.startswith("NOT AUDITED: ")
 
 
+def test_a_service_that_is_too_slow_is_not_reached(audit: Audit, service: Service) -> None:
+    """All the questions together have a limit. What was answered before it is no audit."""
+    done = audit("--limit-s", "0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("NOT AUDITED: the vulnerability service was not reached (too slow). ")
+    assert service.asked == []
+
+
 def test_a_bad_pin_file_fails(tree: Path, audit: Audit) -> None:
     """What cannot be read is not passed over."""
     (tree / "requirements/more.txt").write_text("flask>=3\n", "utf-8")
