@@ -46,6 +46,10 @@ evidence: setup  ## Measure every claim, before and after, and write a report (1
 		echo "Envoy could not be installed here: the report will say that it was not measured." >&2
 	@$(PY) -m loadtest.evidence $(if $(QUICK),--quick) $(ARGS)
 
+.PHONY: sizing
+sizing: setup images  ## Measure what a pod of each service does within its limits, with Docker (6 minutes; QUICK=1: 2)
+	@$(PY) -m loadtest.sizing $(if $(QUICK),--quick) $(ARGS)
+
 ##@ Containers
 
 .PHONY: up

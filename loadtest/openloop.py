@@ -12,6 +12,7 @@ import asyncio
 import gc
 import math
 import random
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ _SWEEP_S = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """What is sent to 127.0.0.1.
+    """What is sent to a port.
 
     Attributes:
         requests: whole requests without a body's need; one is drawn for each arrival.
@@ -43,6 +44,7 @@ class Offer:
         connections: open at a time, at most; an arrival that finds none free waits, and its wait counts.
         timeout_s: from an arrival's time to the end of its answer; then it has failed.
         seed: of the times and of what is drawn: the same offer twice is the same.
+        host: an address, no name: nothing is looked up.
     """
 
     port: int
@@ -53,6 +55,7 @@ class Offer:
     connections: int = 64
     timeout_s: float = 10.0
     seed: int = 1
+    host: str = "127.0.0.1"
 
 
 def get(path: str, **headers: str) -> bytes:
@@ -166,18 +169,21 @@ class Outcome:
         return found
 
 
-def offer(what: Offer) -> Outcome:
-    """Send it, on an event loop of its own; returns when the last arrival was answered or has failed."""
+def offer(what: Offer, *, until: threading.Event | None = None) -> Outcome:
+    """Send it, on an event loop of its own; returns when the last arrival was answered or has failed.
+
+    With `until` nothing more is due once that is set, and the outcome has the seconds until then.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(offering(what))
+        return runner.run(offering(what, until=until))
 
 
-async def offering(what: Offer) -> Outcome:
+async def offering(what: Offer, *, until: threading.Event | None = None) -> Outcome:
     """As `offer`, for several at once. Their CPU time cannot be told apart: each has that of all."""
     collecting = gc.isenabled()
     gc.disable()  # a collection is a pause that the server would be blamed for
     try:
-        return await _Loop(what).run()
+        return await _Loop(what, until or threading.Event()).run()
     finally:
         if collecting:
             gc.enable()
@@ -186,8 +192,9 @@ async def offering(what: Offer) -> Outcome:
 class _Loop:
     """One offer under way."""
 
-    def __init__(self, what: Offer) -> None:
+    def __init__(self, what: Offer, until: threading.Event) -> None:
         self.what = what
+        self._until = until
         self.outcome = Outcome(what.seconds, what.per_second)
         self._free: list[_Wire] = []
         self._wires: set[_Wire] = set()
@@ -206,7 +213,7 @@ class _Loop:
         behind_s, noticed = 0.0, 0
         due_s = began_s + dice.expovariate(what.per_second)
         sweeper = asyncio.create_task(self._sweep())
-        while due_s < end_s:
+        while due_s < end_s and not self._until.is_set():
             wait_s = due_s - time.monotonic()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
@@ -218,6 +225,9 @@ class _Loop:
                 noticed += 1
                 self._arrive(due_s, dice.choice(what.requests))
                 due_s += dice.expovariate(what.per_second)
+        if self._until.is_set():
+            self._counted_to_s = min(end_s, time.monotonic())
+            self.outcome.seconds = max(self._counted_to_s - self._counted_from_s, TIMELINE_S)
         self.outcome.generator_cpu = (time.process_time() - cpu_s) / (time.monotonic() - cpu_from_s)
         self.outcome.behind_ms = 1000 * behind_s / max(noticed, 1)
         while self._waiting or self._opening or any(wire.busy for wire in self._wires):  # noqa: ASYNC110 - each ends alone
@@ -246,7 +256,7 @@ class _Loop:
         try:
             async with asyncio.timeout(self.what.timeout_s):
                 _, wire = await asyncio.get_running_loop().create_connection(
-                    lambda: _Wire(self.done, self.lost), "127.0.0.1", self.what.port
+                    lambda: _Wire(self.done, self.lost), self.what.host, self.what.port
                 )
         except (OSError, TimeoutError):
             self._opening -= 1

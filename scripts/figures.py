@@ -1,4 +1,6 @@
-"""The figures in the README, made from the newest results in loadtest/results: of the evidence, and of the bench.
+"""Figures in documents, made from the newest results in loadtest/results.
+
+Those of the evidence and of the bench are in the README, those of the sizing in docs/kubernetes.md.
 
 Only results that have all parts; a quick one is a look and never gets there.
 
@@ -16,10 +18,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # as a script it sees its own folder only
 
-from loadtest.evidence.numbers import demand, figure, interval  # noqa: E402
+from loadtest.evidence.numbers import demand, figure, interval, number  # noqa: E402
 
 RESULTS = ROOT / "loadtest" / "results"
 README = ROOT / "README.md"
+KUBERNETES = ROOT / "docs" / "kubernetes.md"
 PARTS = ("rates", "walk", "memory", "resilience")
 
 SENTENCES = {
@@ -52,6 +55,11 @@ def is_bench(result: Mapping[str, Any]) -> bool:
 def is_evidence(result: Mapping[str, Any]) -> bool:
     """Whether `make evidence` wrote it, with all parts, and not quickly."""
     return "parts" in result and not result["quick"] and bool(result.get("complete"))
+
+
+def is_sizing(result: Mapping[str, Any]) -> bool:
+    """Whether `make sizing` wrote it, with all pods, and not quickly."""
+    return result.get("kind") == "sizing" and not result["quick"] and bool(result["complete"])
 
 
 def newest(wanted: Callable[[Mapping[str, Any]], bool], directory: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -124,6 +132,31 @@ def render_bench(path: Path, result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def render_sizing(path: Path, result: Mapping[str, Any]) -> str:
+    """What a pod of each service does, and what it has of its limits then."""
+    machine, in_time = result["machine"], result["in_time"]
+    conditions = (
+        f"`make sizing`, {result['taken_at'][:10]}, commit `{result['commit']}`: {machine['cores']} cores "
+        f"({machine['processor']}), Python {machine['python']}. Each pod is a container of Docker with the limits, "
+        "mounts and environment of `overlays/prod`, under reads and writes that arrive at a set rate. The knee is the "
+        f"highest rate at which {in_time['percent']:g} % are answered within {in_time['within_ms']:g} ms. "
+        f"[All of it](../{_link(path)})."
+    )
+    head = ("a pod of", "requests/s at the knee", "at most", "CPU there", "memory at rest", "at its peak", "limit")
+    lines = [conditions, "", f"| {' | '.join(head)} |", f"|---{'|---:' * (len(head) - 1)}|"]
+    for pod in result["pods"]:
+        knee, cpus = pod["knee_per_second"], pod["knee_cpus"]
+        cells = (
+            f"{pod['service']}, {pod['workers']} workers",
+            "–" if knee is None else number(round(knee)),
+            number(round(pod["most_per_second"])),
+            "–" if cpus is None else f"{cpus:.2f} of {pod['cpu_limit']:g}",
+            *(f"{pod[key]:.0f} MiB" for key in ("rest_mib", "peak_mib", "memory_limit_mib")),
+        )
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    return "\n".join(lines)
+
+
 def _name(subject: str) -> str:
     return SENTENCES.get(subject, subject)
 
@@ -142,25 +175,29 @@ def _cell(text: str) -> str:
 
 
 def _link(path: Path) -> str:
-    """From the README, which stands two folders above every result."""
+    """From the root of the tree, which is two folders above every result."""
     return path.relative_to(path.parents[2]).as_posix()
 
 
-SECTIONS = (
-    ("evidence", "make evidence", is_evidence, render_evidence),
-    ("figures", "make bench", is_bench, render_bench),
-)
-"""The word of the two marks in the README between which a kind stands, what makes it, which it is, and its text."""
+Sections = tuple[tuple[str, str, Callable[[Mapping[str, Any]], bool], Callable[[Path, Mapping[str, Any]], str]], ...]
+SECTIONS: Mapping[Path, Sections] = {
+    README: (
+        ("evidence", "make evidence", is_evidence, render_evidence),
+        ("figures", "make bench", is_bench, render_bench),
+    ),
+    KUBERNETES: (("sizing", "make sizing", is_sizing, render_sizing),),
+}
+"""For each document: the word of the two marks between which a kind stands, what makes it, which it is, its text."""
 
 
-def readme(before: str, results: Path = RESULTS) -> str:
-    """The README with its figures made anew. Raises ValueError if it has no place for them."""
-    for word, verb, wanted, render in SECTIONS:
+def filled(document: Path, before: str, results: Path = RESULTS) -> str:
+    """The text of a document with its figures made anew. Raises ValueError if it has no place for them."""
+    for word, verb, wanted, render in SECTIONS[document]:
         begin, end = f"<!-- {word} -->", f"<!-- end of {word} -->"
         head, found_begin, rest = before.partition(begin)
         _, found_end, tail = rest.partition(end)
         if not found_begin or not found_end:
-            raise ValueError(f"README.md has no lines {begin!r} and {end!r}")
+            raise ValueError(f"{document.name} has no lines {begin!r} and {end!r}")
         found = newest(wanted, results)
         section = render(*found) if found else f"No result is committed yet: run `{verb}`."
         before = f"{head}{begin}\n{section}\n{end}{tail}"
@@ -169,16 +206,20 @@ def readme(before: str, results: Path = RESULTS) -> str:
 
 def main() -> int:
     """Write, or with `--check` compare. Returns the exit status."""
-    before = README.read_text("utf-8")
-    wanted = readme(before)
-    if wanted == before:
-        return 0
-    if "--check" in sys.argv:
-        print("The figures in README.md are out of date: run `make docs`")
-        return 1
-    README.write_text(wanted, "utf-8")
-    print("wrote README.md")
-    return 0
+    status = 0
+    for document in SECTIONS:
+        before = document.read_text("utf-8")
+        wanted = filled(document, before)
+        if wanted == before:
+            continue
+        name = document.relative_to(ROOT)
+        if "--check" in sys.argv:
+            print(f"The figures in {name} are out of date: run `make docs`")
+            status = 1
+        else:
+            document.write_text(wanted, "utf-8")
+            print(f"wrote {name}")
+    return status
 
 
 if __name__ == "__main__":

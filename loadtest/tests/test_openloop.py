@@ -223,3 +223,21 @@ def test_a_stopped_server_shows(upstream: RunningServer) -> None:
     assert outcome.missed == 0
     assert outcome.p(99) > 1.7
     assert outcome.p(50) < 1.0
+
+
+def test_an_offer_ends_when_it_is_told_to() -> None:
+    """Nothing more is due then, and rates are of the seconds until then."""
+
+    async def run() -> tuple[Outcome, float]:
+        until = threading.Event()
+        async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as (port, _):
+            asyncio.get_running_loop().call_later(0.5, until.set)
+            began_s = asyncio.get_running_loop().time()
+            what = Offer(port=port, requests=[get("/")], per_second=200, seconds=60)
+            return await offering(what, until=until), asyncio.get_running_loop().time() - began_s
+
+    outcome, took_s = asyncio.run(run())
+    assert took_s < 30
+    assert outcome.seconds < 30
+    assert outcome.failed == 0
+    assert outcome.answered_per_second == pytest.approx(outcome.count / outcome.seconds, rel=0.2)

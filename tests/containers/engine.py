@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from chassis.testing import wait_until
@@ -39,12 +39,26 @@ class Docker:
 
 
 class Container:
-    """A container in a `with`, removed at its end. `options` are more words of `docker run`."""
+    """A container in a `with`, removed at its end.
 
-    def __init__(self, docker: Docker, image: str, *options: str, env: Mapping[str, str]) -> None:
+    Args:
+        options: more words of `docker run`.
+        always: the words that come first.
+        command: what runs in it instead of what the image starts.
+    """
+
+    def __init__(
+        self,
+        docker: Docker,
+        image: str,
+        *options: str,
+        env: Mapping[str, str],
+        always: Sequence[str] = (*STRICT, *PROBE_OFTEN),
+        command: Sequence[str] = (),
+    ) -> None:
         variables = [f"--env={name}={value}" for name, value in env.items()]
         self._docker = docker
-        self.id = docker("run", "--detach", *STRICT, *PROBE_OFTEN, *options, *variables, image)
+        self.id = docker("run", "--detach", *always, *options, *variables, image, *command)
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -11,8 +10,8 @@ from chassis.testing import wait_until
 from chassis.testing.calls import call
 from chassis.testing.gunicorn import GunicornProcess
 from chassis.testing.plugin import StartGunicorn
-from tests.kubernetes.objects import SERVICES, environment, files, objects, secrets
-from tests.kubernetes.settings import write
+from tests.kubernetes.objects import SERVICES, objects, secrets
+from tests.kubernetes.running import given, module_of
 from tests.kubernetes.test_migrations import run
 from tests.kubernetes.test_objects import lets_in, public
 
@@ -28,22 +27,16 @@ def started(
     """A service with the environment and the files of its pod. Its stores are those of the test, given in the place
     where the pod has them, and what is mounted in the pod is below `directory`.
     """
-    found = objects(overlay)
-    pod = found.pod(service)
-    store = urlsplit(database_url)
-    ours = {"redis_url": redis_url, "db_password": str(store.password)}
-    secret = {name: {key: ours.get(key, value) for key, value in each.items()} for name, each in secrets().items()}
-    root = directory / service
-    app = write(files(found, pod, secret), root)
-    env = {
-        name: str(root) + value if value.startswith("/app/") else value
-        for name, value in environment(found, pod).items()
-    }
-    own = {"DB_HOST": str(store.hostname), "DB_PORT": str(store.port), "DB_USER": str(store.username)}
-    own |= {"DB_NAME": store.path.strip("/"), "DB_SSLMODE": "prefer", "CONFIG_DIR": str(app), "DRAIN_SECONDS": "0"}
+    env = given(
+        service,
+        overlay,
+        root=directory / service,
+        secret=secrets(),
+        database_url=database_url,
+        redis_url=redis_url,
+    )
     assert run(service, database_url)[0] == 0
-    module = "asgi" if service == "gateway" else "wsgi"
-    return gunicorn(service, module=module, wait=True, **{**env, **own})
+    return gunicorn(service, module=module_of(service), wait=True, **{**env, "DRAIN_SECONDS": "0"})
 
 
 @pytest.mark.parametrize("overlay", ["dev", "prod"])

@@ -44,15 +44,15 @@ def job(service: str, overlay: str = "prod/migrations") -> list[str]:
     return [str(Path(sys.executable).with_name(tool)), *arguments]
 
 
-def start(service: str, database_url: str) -> subprocess.Popen[str]:
+def start(service: str, database_url: str, **more: str) -> subprocess.Popen[str]:
     """Begin the Job of a service on this database."""
-    env = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url}
+    env = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url, **more}
     return subprocess.Popen(job(service), env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
-def run(service: str, database_url: str) -> tuple[int, str]:
+def run(service: str, database_url: str, **more: str) -> tuple[int, str]:
     """Exit status and last words of the Job."""
-    process = start(service, database_url)
+    process = start(service, database_url, **more)
     _, said = process.communicate(timeout=60)
     return process.returncode, said
 

@@ -46,6 +46,10 @@ class CutProxy:
         credentials, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{credentials}{at}{self.host}:{self.port}"))
 
+    def choose(self) -> tuple[str, int]:
+        """Host and port that the next connection leads to."""
+        return self.target
+
     def cut(self) -> None:
         """Reset every connection and refuse new ones."""
         self._run(self._cut())
@@ -111,7 +115,7 @@ class CutProxy:
         try:
             await self._flowing.wait()
             with contextlib.suppress(OSError):
-                target_reader, target_writer = await asyncio.open_connection(*self.target)
+                target_reader, target_writer = await asyncio.open_connection(*self.choose())
                 writers.append(target_writer)
                 async with asyncio.TaskGroup() as pumps:
                     pumps.create_task(self._pump(reader, target_writer))
