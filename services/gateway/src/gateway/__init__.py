@@ -134,4 +134,5 @@ def create_app(settings: Settings) -> Edge:
         observer=observer,
         feed=feed,
         relay=relay,
+        shed=proxy.shed,
     )

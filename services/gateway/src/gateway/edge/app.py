@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chassis import context
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gateway.edge.limits import Limiter
     from gateway.edge.observe import Observer
     from gateway.edge.routes import Router
+    from gateway.edge.target import Target
     from gateway.edge.upstream import Upstreams
     from gateway.registry.feed import Feed
     from gateway.registry.keys import ApiKey
@@ -77,6 +78,7 @@ class Edge:
         observer: Observer,
         feed: Feed,
         relay: EventRelay,
+        shed: Callable[[Target], None],
     ) -> None:
         self.settings = settings
         self.cache = cache
@@ -96,6 +98,7 @@ class Edge:
         self._observer = observer
         self._feed = feed
         self._relay = relay
+        self._shed = shed
         self._in_flight = 0
         self._places: dict[bytes, Place] = {}
 
@@ -197,6 +200,7 @@ class Edge:
         await self._admit_to(place, request, needed)
         target = self._router.target(request, place)
         if self._in_flight >= self.settings.max_in_flight:
+            self._shed(target)
             raise Unavailable("The gateway is busy")
         self._in_flight += 1
         status = ABANDONED
