@@ -1,0 +1,119 @@
+"""What a fault leaves behind in the processes: slots of pools, threads, files, connections, children.
+
+Counted while nothing is asked of anybody, before the fault and after it. What may be more afterwards are things that
+are made when they are first needed and then kept: connections and threads of pools, up to the pools' sizes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psutil
+
+from tests.faults.stage import POOL_SIZE, Program, Stage
+
+THREADS = POOL_SIZE
+"""Threads of a worker's pool. One is made when a request comes and none is idle: most requests so far may have been
+alone, until the fault kept all of them waiting. One that leaked with every failed request would be hundreds.
+"""
+CONNECTIONS = POOL_SIZE + 1
+"""Of a worker, to one store, and one for health."""
+FILES = 2
+"""Files that somebody just happens to have open."""
+KAFKA_FILES = 8
+"""Pipes of a client of Kafka. The worker of the gateway that sends events has one; after the loss of PostgreSQL it may
+be the other one, and the first one keeps its own.
+"""
+SETTLE_S = 8.0
+"""In which idle connections are closed: UPSTREAM_IDLE_S, and whatever is only looked at every few seconds."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """Of one program: master and workers together.
+
+    Attributes:
+        starts: as the program's; with another number it is another process, and can be compared with nothing.
+        files: descriptors that are no connections.
+        stores: connections to PostgreSQL and Valkey; `others` all other ones but listeners.
+        half_closed: of `others`, those that the other side has closed, and we have not. A pool finds out that a
+            connection was closed when it is to be used again; until then it is one of `stores`.
+        in_use: slots of the pool, as /metrics has them.
+    """
+
+    starts: int
+    processes: int
+    threads: int
+    files: int
+    stores: int
+    others: int
+    half_closed: int
+    in_use: float
+
+
+def census(stage: Stage) -> dict[str, Count]:
+    """A Count of every program, by its name."""
+    stores = {stage.postgres.port, stage.redis.port, stage.redis_wire.port}
+    return {program.name: _count(stage, program, stores) for program in stage.programs}
+
+
+def _count(stage: Stage, program: Program, stores: set[int]) -> Count:
+    processes = program.processes
+    threads = files = to_stores = others = half_closed = 0
+    for process in processes:
+        connections = process.net_connections(kind="tcp")
+        files += process.num_fds() - len(connections)
+        threads += process.num_threads()
+        connected = [one for one in connections if one.raddr]
+        elsewhere = [one for one in connected if one.raddr.port not in stores]
+        to_stores += len(connected) - len(elsewhere)
+        others += len(elsewhere)
+        half_closed += sum(one.status == psutil.CONN_CLOSE_WAIT for one in elsewhere)
+    return Count(
+        starts=program.starts,
+        processes=len(processes),
+        threads=threads,
+        files=files,
+        stores=to_stores,
+        others=others,
+        half_closed=half_closed,
+        in_use=_in_use(stage.exposition(program)),
+    )
+
+
+def _in_use(exposition: str) -> float:
+    name = 'db_pool_connections{state="in_use"} '
+    return sum(float(line.removeprefix(name)) for line in exposition.splitlines() if line.startswith(name))
+
+
+def leaks(stage: Stage, before: dict[str, Count]) -> list[str]:
+    """What there is more of than before, a line each; waits SETTLE_S for it to go."""
+    give_up_s = time.monotonic() + SETTLE_S
+    while (found := _found(stage, before)) and time.monotonic() < give_up_s:
+        time.sleep(0.25)
+    return found
+
+
+def _found(stage: Stage, before: dict[str, Count]) -> list[str]:
+    return [line for name, now in census(stage).items() for line in _more(name, before[name], now)]
+
+
+def _more(name: str, before: Count, now: Count) -> Iterator[str]:
+    if now.half_closed or now.in_use:
+        yield f"{name}: {now.half_closed} connections half closed, {now.in_use:g} slots in use"
+    if now.starts != before.starts:
+        return
+    workers = before.processes - 1
+    files = FILES + (KAFKA_FILES if name == "gateway" else 0)
+    for what, allowed in (
+        ("processes", 0),
+        ("threads", THREADS * workers),
+        ("files", files * workers),
+        ("stores", 2 * CONNECTIONS * workers),
+        ("others", 1),  # to the broker of Kafka, which is given up and taken up again
+    ):
+        was, is_now = getattr(before, what), getattr(now, what)
+        if is_now > was + allowed or (what == "processes" and is_now != was):
+            yield f"{name}: {was} {what}, now {is_now}"
