@@ -47,6 +47,9 @@ class Metrics:
         # runs first, must have set the directory by then. So it is imported here and nowhere else.
         import prometheus_client as prometheus
 
+        from chassis import metrics_files
+
+        metrics_files.install()
         self._prometheus = prometheus
         self._labels = (service, version, commit)
         self._multiprocess = "PROMETHEUS_MULTIPROC_DIR" in os.environ
