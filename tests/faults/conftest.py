@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.signals import Watch, watching
 from tests.faults.stage import Stage, running
 
 
@@ -22,3 +23,10 @@ def stage(_stage: Stage) -> Iterator[Stage]:
     _stage.wait_whole()
     yield _stage
     _stage.wait_whole()
+
+
+@pytest.fixture(scope="session")
+def watch(_stage: Stage) -> Iterator[Watch]:
+    """The Prometheus beside it."""
+    with watching(_stage) as watch:
+        yield watch

@@ -26,6 +26,7 @@ def prove(
     seconds: float,
     back_s: float,
     unaffected: Collection[str],
+    slower: Collection[str] = (),
     lost_answers: bool = False,
     within_s: float = DEADLINE_S,
 ) -> list[Course]:
@@ -37,6 +38,7 @@ def prove(
         seconds: how long it lasts.
         back_s: how soon after its end everything must be as before.
         unaffected: the kinds of requests (`traffic.KINDS`) that must not notice.
+        slower: those that must not fail either, and may take longer.
         lost_answers: whether requests under way may get no answer at all, as whoever would give it is killed.
         within_s: how soon whoever is turned away must be.
     """
@@ -44,7 +46,7 @@ def prove(
         under_fault(stage, fault(), seconds=seconds, back_s=back_s, seed=number) for number in range(1, ROUNDS + 1)
     ]
     _judge_writes(promise, name, courses)
-    _judge_answers(promise, name, courses, unaffected, lost_answers=lost_answers, within_s=within_s)
+    _judge_answers(promise, name, courses, {*unaffected, *slower}, lost_answers=lost_answers, within_s=within_s)
     _judge_speed(promise, name, courses, unaffected)
     _judge_after(promise, name, courses, back_s)
     return courses

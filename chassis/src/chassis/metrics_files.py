@@ -1,8 +1,8 @@
 """Metric files that a full disk does not turn into a killer.
 
-prometheus_client makes its files sparse and maps them into memory. Where the disk has no room for a page of such a file,
-the first write to it is a SIGBUS: the worker is gone, so is the next one, and the service with them. Here every page is
-on the disk before it is written to. When there is no room the values live in memory alone: the service goes on,
+prometheus_client makes its files sparse and maps them into memory. Where the disk has no room for a page of such a
+file, the first write to it is a SIGBUS: the worker is gone, so is the next one, and the service with them. Here every
+page is on the disk before it is written to. When there is no room the values live in memory alone: the service goes on,
 `/metrics` lacks what this worker counts, and a moment after there is room again all of it is where it belongs.
 """
 
