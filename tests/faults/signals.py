@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +97,12 @@ class Watch:
 
     @contextmanager
     def told(self, heard: Heard, fault: AbstractContextManager[object]) -> Iterator[None]:
-        """Enter the fault, which nothing may tell of before; leave it when everything has, after TELL_S at the latest."""
+        """Enter the fault, which nothing may tell of before; leave it when all has, after TELL_S at the latest."""
         signal = heard.signal
         self.wait_quiet(signal)
         before = {program.process: len(program.process.lines) for program in self._stage.programs}
         began_s = time.monotonic()
-        checks: dict[str, Callable[[], bool]] = {
-            alert: lambda alert=alert: self.raised(alert) for alert in signal.alerts
-        }  # type: ignore[misc]
+        checks: dict[str, Callable[[], bool]] = {alert: partial(self.raised, alert) for alert in signal.alerts}
         if signal.metric:
             checks[signal.metric] = lambda: bool(self.query(str(signal.metric)))
         if signal.log:
