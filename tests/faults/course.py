@@ -36,7 +36,8 @@ class Course:
 
     Attributes:
         requests: all that were sent, from the first calm second to the last.
-        cut_s: just before the fault; `ended_s` when its cause had ended: PostgreSQL accepts connections again.
+        cut_s, struck_s: just before and just after it was done.
+        ended_s: when its cause had ended: PostgreSQL accepts connections again.
         healthy_s: how long after that each program said of itself that it is entirely well; inf: it did not.
         back_s: in which everything must be as before.
         history, leaks: what was found afterwards.
@@ -45,6 +46,7 @@ class Course:
 
     requests: Sequence[Request]
     cut_s: float
+    struck_s: float
     ended_s: float
     healthy_s: Mapping[str, float]
     back_s: float
@@ -102,6 +104,7 @@ def under_fault(
         time.sleep(CALM_S)  # the length of a phase, not a wait for anything
         cut_s = time.monotonic()
         with fault:
+            struck_s = time.monotonic()
             time.sleep(seconds)
         ended_s = time.monotonic()
         healthy_s = _wait_healthy(stage, ended_s, ended_s + max(back_s, FALLBACK_S) + BUSY_MACHINE_S)
@@ -110,6 +113,7 @@ def under_fault(
     return Course(
         requests=[one for one in traffic.requests if one.status is not None],
         cut_s=cut_s,
+        struck_s=struck_s,
         ended_s=ended_s,
         healthy_s=healthy_s,
         back_s=back_s,
