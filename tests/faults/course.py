@@ -16,8 +16,8 @@ from tests.faults.traffic import Request, Traffic
 
 LONG = bool(os.environ.get("LONG"))
 """Whether this is the long form: faults as long as the issue says, several times, and percentiles are judged."""
-ROUNDS = 5 if LONG else 1
-CALM_S = 8.0 if LONG else 1.0
+ROUNDS = 3 if LONG else 1
+CALM_S = 15.0 if LONG else 1.0
 AFTER_S = 1.0
 """Of traffic, beyond the time in which everything must be back."""
 BUSY_MACHINE_S = 0.75
@@ -27,7 +27,8 @@ one service alone is tested against the same promises, it is 0.25 s.
 P99_RATIO = 1.2
 FALLBACK_S = 5.0
 """In which the catalogue, which has a file to answer from, must have found its database again."""
-PER_SECOND = 100.0
+PER_SECOND = 150.0 if LONG else 100.0
+"""Requests. What they leave of the processors is for what is cut, and for what it costs."""
 
 
 @dataclass(frozen=True)

@@ -103,20 +103,30 @@ COUNTED: dict[str, Callable[[Stage, str], Iterator[str]]] = {
 def _check_changes(stage: Stage, traffic: Traffic, before: dict[str, int], found: History) -> None:
     after = versions(stage)
     names = dict(stage.query("user", "SELECT id, full_name FROM users WHERE id = ANY (%s)", stage.members))
-    for member in stage.members:
-        changes = [one for one in traffic.requests if one.kind == "change" and one.subject == str(member)]
-        sure = [one for one in changes if one.fine]
-        times = after[str(member)] - before[str(member)]
-        if times < len(sure):
-            found.lost.append(f"change of member {member}: {len(sure)} were acknowledged, {times} were made")
-        if times > len(changes):
-            found.doubled.append(f"change of member {member}: {len(changes)} were sent, {times} were made")
-        last = next((one for one in changes if traffic.name(one.number) == names[member]), None)
-        if last is None:
-            found.lost += [f"change of member {member}: what is there is older than the run"] if sure else []
-        elif last.fine:
-            later = [one for one in sure if one.due_s > last.ended_s]
-            found.undone += [f"change {one.number} of member {member} by the older {last.number}" for one in later]
+    for member in map(str, stage.members):
+        changes = [one for one in traffic.requests if one.kind == "change" and one.subject == member]
+        last = next((one for one in changes if traffic.name(one.number) == names[int(member)]), None)
+        check_member(member, changes, times=after[member] - before[member], last=last, found=found)
+
+
+def check_member(member: str, changes: Sequence[Request], *, times: int, last: Request | None, found: History) -> None:
+    """Add to `found` what is wrong with the changes of one member.
+
+    Args:
+        changes: that were sent.
+        times: how often the member was changed.
+        last: the one of which the result is there; None: it is that of none of them.
+    """
+    sure = [one for one in changes if one.fine]
+    if times < len(sure):
+        found.lost.append(f"change of member {member}: {len(sure)} were acknowledged, {times} were made")
+    if times > len(changes):
+        found.doubled.append(f"change of member {member}: {len(changes)} were sent, {times} were made")
+    if last is None and sure:
+        found.lost.append(f"change of member {member}: what is there is older than the run")
+    elif last is not None and last.fine:
+        later = [one for one in sure if one.due_s > last.ended_s]
+        found.undone += [f"change {one.number} of member {member} by the older {last.number}" for one in later]
 
 
 def _stale_reads(requests: Sequence[Request]) -> Iterator[str]:

@@ -22,9 +22,9 @@ CONNECTIONS = POOL_SIZE + 1
 """Of a worker, to one store, and one for health."""
 FILES = 2
 """Files that somebody just happens to have open."""
-KAFKA_FILES = 8
-"""Pipes of a client of Kafka. The worker of the gateway that sends events has one; after the loss of PostgreSQL it may
-be the other one, and the first one keeps its own.
+KAFKA_FILES, KAFKA_CONNECTIONS = 8, 3
+"""Pipes of a client of Kafka, and connections to two brokers and the one that it was told of. The worker of the gateway
+that sends events has one; it may be another one afterwards, and the first one keeps its own.
 """
 SETTLE_S = 8.0
 """In which idle connections are closed: UPSTREAM_IDLE_S, and whatever is only looked at every few seconds."""
@@ -106,13 +106,13 @@ def _more(name: str, before: Count, now: Count) -> Iterator[str]:
     if now.starts != before.starts:
         return
     workers = before.processes - 1
-    files = FILES + (KAFKA_FILES if name == "gateway" else 0)
+    sends = name == "gateway"
     for what, allowed in (
         ("processes", 0),
         ("threads", THREADS * workers),
-        ("files", files * workers),
+        ("files", (FILES + sends * KAFKA_FILES) * workers),
         ("stores", 2 * CONNECTIONS * workers),
-        ("others", 1),  # to the broker of Kafka, which is given up and taken up again
+        ("others", sends * KAFKA_CONNECTIONS * workers),
     ):
         was, is_now = getattr(before, what), getattr(now, what)
         if is_now > was + allowed or (what == "processes" and is_now != was):
