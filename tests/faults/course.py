@@ -100,7 +100,7 @@ def under_fault(
         back_s: how long after its end everything must be as before.
     """
     stage.wait_whole()
-    before, versions = leaks.census(stage), history.versions(stage)
+    before, stored = leaks.census(stage), history.now(stage)
     with Traffic(stage, per_second=per_second, seed=seed) as traffic:
         time.sleep(CALM_S)  # the length of a phase, not a wait for anything
         cut_s = time.monotonic()
@@ -118,7 +118,7 @@ def under_fault(
         ended_s=ended_s,
         healthy_s=healthy_s,
         back_s=back_s,
-        history=history.check(stage, traffic, versions),
+        history=history.check(stage, traffic, stored),
         leaks=leaks.leaks(stage, before),
         void=traffic.void,
     )

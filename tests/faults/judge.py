@@ -32,6 +32,7 @@ def prove(
     within_s: float = DEADLINE_S,
     killed: bool = False,
     refusing: bool = False,
+    counting: bool = True,
 ) -> list[Course]:
     """Do it, once or (LONG) several times, and judge. Returns what happened each time.
 
@@ -45,11 +46,14 @@ def prove(
         within_s: how soon whoever is turned away must be. Those are all other kinds.
         killed: whether what was sent before may get no answer at all, as whoever would give it is dead.
         refusing: whether nobody may be there to connect to.
+        counting: whether every click on a link that was followed must have been counted, once.
     """
     courses = [
         under_fault(stage, fault(), seconds=seconds, back_s=back_s, seed=number) for number in range(1, ROUNDS + 1)
     ]
     _judge_writes(promise, name, courses)
+    if counting:
+        _judge_clicks(promise, name, courses)
     turned_away = [kind for kind in KINDS if kind not in (*unaffected, *falling_back)]
     if turned_away:
         _judge_turned_away(promise, name, courses, turned_away, within_s=within_s, killed=killed, refusing=refusing)
@@ -90,6 +94,18 @@ def _judge_writes(promise: Promise, name: str, courses: Sequence[Course]) -> Non
             f"{again - len(refused)} of {again} were then acknowledged{_shown(refused)}",
             holds=not refused,
         )
+
+
+def _judge_clicks(promise: Promise, name: str, courses: Sequence[Course]) -> None:
+    sent = [one for course in courses for one in course.requests if one.kind == "follow"]
+    followed, clicks = sum(one.fine for one in sent), sum(course.history.clicks for course in courses)
+    unknown = len(sent) - followed
+    promise(
+        name,
+        "every click is counted once",
+        f"{followed} links followed, {clicks} clicks" + (f", {unknown} without an answer" if unknown else ""),
+        holds=followed <= clicks <= len(sent),
+    )
 
 
 def _judge_turned_away(

@@ -30,10 +30,11 @@ def _are_others(gateway: Program, before: set[int]) -> bool:
 @contextmanager
 def worker_killed(gateway: Program) -> Iterator[None]:
     """kill -9 of one of the two."""
-    before = gateway.process.workers
-    os.kill(before[0], signal.SIGKILL)
+    victim = gateway.process.workers[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: victim not in gateway.process.workers)  # its connections live for as long as it takes to die
     yield
-    wait_until(lambda: len(gateway.process.workers) == WORKERS and before[0] not in gateway.process.workers)
+    wait_until(lambda: len(gateway.process.workers) == WORKERS)
 
 
 @contextmanager

@@ -26,8 +26,8 @@ PRODUCTS = ("product", "search")
 WITHOUT = ("follow", "resolve")
 """What needs no PostgreSQL: links that were followed before are in Valkey, routes are in memory."""
 READS = (*PRODUCTS, *WITHOUT, "users", "user")
-TABLES = {"catalogue": "products", "user": "users", "links": "links", "gateway": "routes, gateway_state"}
-"""What the requests need, by the name of the database."""
+TABLES = {"catalogue": "products", "user": "users", "links": "links", "gateway": "gateway_state, routes"}
+"""What the requests need, by the name of the database; in the order in which they take it."""
 
 
 @contextmanager
