@@ -318,6 +318,37 @@ def test_a_slow_statement_is_cancelled_by_the_server(make_database: MakeDatabase
     assert store.fetch("SELECT pg_backend_pid()") == pid
 
 
+@pytest.mark.parametrize("transaction", [False, True])
+def test_a_server_that_takes_no_changes_is_lost_to_writers_alone(
+    make_database: MakeDatabase, database_url: str, transaction: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A standby, or an administrator's doing: 503 and a line in the log, no breaker, and the next one connects anew:
+    after a failover the name leads to another server.
+    """
+    caplog.set_level("INFO", "chassis.database")
+    store = make_database(database_url, pool_size=1)
+    write = "INSERT INTO t VALUES (1)"
+
+    def change() -> object:
+        return store.transact(lambda cursor: cursor.execute(write)) if transaction else store.execute(write)
+
+    store.execute("CREATE TABLE t (n int)")
+    store.execute("SET default_transaction_read_only = on")
+    pid = store.fetch("SELECT pg_backend_pid()")
+    with pytest.raises(DatabaseUnavailable, match="no changes") as caught:
+        change()
+    assert caught.value.headers == {"Retry-After": "1"}
+    assert not store.is_open
+    assert store.fetch("SELECT count(*) FROM t") == [(0,)]
+    assert store.fetch("SELECT pg_backend_pid()") != pid
+    change()
+    assert store.fetch("SELECT count(*) FROM t") == [(1,)]
+    assert store.stats()["in_use"] == 0
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "Database is read-only", "Database takes changes again"
+    ]  # fmt: skip
+
+
 def test_health_has_a_connection_of_its_own(make_database: MakeDatabase, database_url: str) -> None:
     """With every pooled connection in use the database is still found healthy, and the pool says how full it is."""
     store = make_database(database_url, pool_size=1, operation_timeout_ms=5000)

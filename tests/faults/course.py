@@ -16,8 +16,8 @@ from tests.faults.traffic import Request, Traffic
 
 LONG = bool(os.environ.get("LONG"))
 """Whether this is the long form: faults as long as the issue says, several times, and percentiles are judged."""
-ROUNDS = 5 if LONG else 1
-CALM_S = 8.0 if LONG else 1.0
+ROUNDS = 3 if LONG else 1
+CALM_S = 15.0 if LONG else 1.0
 AFTER_S = 1.0
 """Of traffic, beyond the time in which everything must be back."""
 BUSY_MACHINE_S = 0.75
@@ -27,7 +27,8 @@ one service alone is tested against the same promises, it is 0.25 s.
 P99_RATIO = 1.2
 FALLBACK_S = 5.0
 """In which the catalogue, which has a file to answer from, must have found its database again."""
-PER_SECOND = 100.0
+PER_SECOND = 150.0 if LONG else 100.0
+"""Requests. What they leave of the processors is for what is cut, and for what it costs."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Course:
 
     Attributes:
         requests: all that were sent, from the first calm second to the last.
-        cut_s: just before the fault; `ended_s` when its cause had ended: PostgreSQL accepts connections again.
+        cut_s, struck_s: just before and just after it was done.
+        ended_s: when its cause had ended: PostgreSQL accepts connections again.
         healthy_s: how long after that each program said of itself that it is entirely well; inf: it did not.
         back_s: in which everything must be as before.
         history, leaks: what was found afterwards.
@@ -45,6 +47,7 @@ class Course:
 
     requests: Sequence[Request]
     cut_s: float
+    struck_s: float
     ended_s: float
     healthy_s: Mapping[str, float]
     back_s: float
@@ -97,11 +100,12 @@ def under_fault(
         back_s: how long after its end everything must be as before.
     """
     stage.wait_whole()
-    before, versions = leaks.census(stage), history.versions(stage)
+    before, stored = leaks.census(stage), history.now(stage)
     with Traffic(stage, per_second=per_second, seed=seed) as traffic:
         time.sleep(CALM_S)  # the length of a phase, not a wait for anything
         cut_s = time.monotonic()
         with fault:
+            struck_s = time.monotonic()
             time.sleep(seconds)
         ended_s = time.monotonic()
         healthy_s = _wait_healthy(stage, ended_s, ended_s + max(back_s, FALLBACK_S) + BUSY_MACHINE_S)
@@ -110,10 +114,11 @@ def under_fault(
     return Course(
         requests=[one for one in traffic.requests if one.status is not None],
         cut_s=cut_s,
+        struck_s=struck_s,
         ended_s=ended_s,
         healthy_s=healthy_s,
         back_s=back_s,
-        history=history.check(stage, traffic, versions),
+        history=history.check(stage, traffic, stored),
         leaks=leaks.leaks(stage, before),
         void=traffic.void,
     )

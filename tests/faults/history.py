@@ -23,6 +23,7 @@ class History:
         written: writes that were sent, `acknowledged` those of them that were answered with success.
         lost, doubled, undone, stale: writes, and reads that said what was not so any more, a line each.
         again: sign-ups that were not answered, sent again with their key; `refused` those that still were not.
+        clicks: how many there are now that there were not before.
     """
 
     written: int = 0
@@ -33,16 +34,34 @@ class History:
     stale: list[str] = field(default_factory=list)
     again: int = 0
     refused: list[str] = field(default_factory=list)
+    clicks: int = 0
 
 
-def versions(stage: Stage) -> dict[str, int]:
-    """The version of each member, which every change adds one to."""
+@dataclass(frozen=True)
+class Before:
+    """What was stored before a run.
+
+    Attributes:
+        versions: of each member, to which every change adds one.
+        clicks: of all links.
+    """
+
+    versions: dict[str, int]
+    clicks: int
+
+
+def now(stage: Stage) -> Before:
+    """What is stored."""
     rows = stage.query("user", "SELECT id, version FROM users WHERE id = ANY (%s)", stage.members)
-    return {str(user_id): version for user_id, version in rows}
+    stage.ask(
+        "GET", f"/api/v1/links/{stage.codes[0]}"
+    )  # before it is answered, all clicks are stored that wait in Valkey
+    ((clicks,),) = stage.query("links", "SELECT sum(clicks)::bigint FROM links")
+    return Before({str(user_id): version for user_id, version in rows}, clicks)
 
 
-def check(stage: Stage, traffic: Traffic, before: dict[str, int]) -> History:
-    """Hold the answers to a run against what is stored; `before` are the `versions` of before it."""
+def check(stage: Stage, traffic: Traffic, before: Before) -> History:
+    """Hold the answers to a run against what is stored."""
     writes = [request for request in traffic.requests if request.kind in WRITES and request.sent_s is not None]
     found = History(len(writes), sum(request.fine for request in writes))
     _send_again(stage, [one for one in writes if one.kind == "sign-up" and not one.fine], found)
@@ -56,7 +75,9 @@ def check(stage: Stage, traffic: Traffic, before: dict[str, int]) -> History:
                 elif times == 0 and request.fine:
                     found.lost.append(f"{kind} {request.subject}")
         found.doubled += [f"{kind} {subject}: never asked for" for subject in counts]
-    _check_changes(stage, traffic, before, found)
+    after = now(stage)
+    _check_changes(stage, traffic, before, after, found)
+    found.clicks = after.clicks - before.clicks
     found.stale += _stale_reads(traffic.requests)
     return found
 
@@ -100,23 +121,32 @@ COUNTED: dict[str, Callable[[Stage, str], Iterator[str]]] = {
 """What is stored of the writes of a kind, each as often as it is."""
 
 
-def _check_changes(stage: Stage, traffic: Traffic, before: dict[str, int], found: History) -> None:
-    after = versions(stage)
+def _check_changes(stage: Stage, traffic: Traffic, before: Before, after: Before, found: History) -> None:
     names = dict(stage.query("user", "SELECT id, full_name FROM users WHERE id = ANY (%s)", stage.members))
-    for member in stage.members:
-        changes = [one for one in traffic.requests if one.kind == "change" and one.subject == str(member)]
-        sure = [one for one in changes if one.fine]
-        times = after[str(member)] - before[str(member)]
-        if times < len(sure):
-            found.lost.append(f"change of member {member}: {len(sure)} were acknowledged, {times} were made")
-        if times > len(changes):
-            found.doubled.append(f"change of member {member}: {len(changes)} were sent, {times} were made")
-        last = next((one for one in changes if traffic.name(one.number) == names[member]), None)
-        if last is None:
-            found.lost += [f"change of member {member}: what is there is older than the run"] if sure else []
-        elif last.fine:
-            later = [one for one in sure if one.due_s > last.ended_s]
-            found.undone += [f"change {one.number} of member {member} by the older {last.number}" for one in later]
+    for member in map(str, stage.members):
+        changes = [one for one in traffic.requests if one.kind == "change" and one.subject == member]
+        last = next((one for one in changes if traffic.name(one.number) == names[int(member)]), None)
+        check_member(member, changes, times=after.versions[member] - before.versions[member], last=last, found=found)
+
+
+def check_member(member: str, changes: Sequence[Request], *, times: int, last: Request | None, found: History) -> None:
+    """Add to `found` what is wrong with the changes of one member.
+
+    Args:
+        changes: that were sent.
+        times: how often the member was changed.
+        last: the one of which the result is there; None: it is that of none of them.
+    """
+    sure = [one for one in changes if one.fine]
+    if times < len(sure):
+        found.lost.append(f"change of member {member}: {len(sure)} were acknowledged, {times} were made")
+    if times > len(changes):
+        found.doubled.append(f"change of member {member}: {len(changes)} were sent, {times} were made")
+    if last is None and sure:
+        found.lost.append(f"change of member {member}: what is there is older than the run")
+    elif last is not None and last.fine:
+        later = [one for one in sure if one.due_s > last.ended_s]
+        found.undone += [f"change {one.number} of member {member} by the older {last.number}" for one in later]
 
 
 def _stale_reads(requests: Sequence[Request]) -> Iterator[str]:

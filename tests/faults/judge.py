@@ -13,6 +13,8 @@ from tests.faults.traffic import KINDS, Request
 from tests.promises import Promise
 
 TURNED_AWAY = (503, 504)
+FALLBACK_WAIT_S = 0.25
+"""What a dead or hung database may cost a request for products."""
 SHOWN = 5
 """So many findings are named; the rest is a number."""
 
@@ -25,10 +27,12 @@ def prove(
     *,
     seconds: float,
     back_s: float,
-    unaffected: Collection[str],
-    slower: Collection[str] = (),
-    lost_answers: bool = False,
+    unaffected: Collection[str] = (),
+    falling_back: Collection[str] = (),
     within_s: float = DEADLINE_S,
+    killed: bool = False,
+    refusing: bool = False,
+    counting: bool = True,
 ) -> list[Course]:
     """Do it, once or (LONG) several times, and judge. Returns what happened each time.
 
@@ -38,16 +42,25 @@ def prove(
         seconds: how long it lasts.
         back_s: how soon after its end everything must be as before.
         unaffected: the kinds of requests (`traffic.KINDS`) that must not notice.
-        slower: those that must not fail either, and may take longer.
-        lost_answers: whether requests under way may get no answer at all, as whoever would give it is killed.
-        within_s: how soon whoever is turned away must be.
+        falling_back: kinds that are answered all the same, after a short look at what is not there.
+        within_s: how soon whoever is turned away must be. Those are all other kinds.
+        killed: whether what was sent before may get no answer at all, as whoever would give it is dead.
+        refusing: whether nobody may be there to connect to.
+        counting: whether every click on a link that was followed must have been counted, once.
     """
     courses = [
         under_fault(stage, fault(), seconds=seconds, back_s=back_s, seed=number) for number in range(1, ROUNDS + 1)
     ]
     _judge_writes(promise, name, courses)
-    _judge_answers(promise, name, courses, {*unaffected, *slower}, lost_answers=lost_answers, within_s=within_s)
-    _judge_speed(promise, name, courses, unaffected)
+    if counting:
+        _judge_clicks(promise, name, courses)
+    turned_away = [kind for kind in KINDS if kind not in (*unaffected, *falling_back)]
+    if turned_away:
+        _judge_turned_away(promise, name, courses, turned_away, within_s=within_s, killed=killed, refusing=refusing)
+    if falling_back:
+        _judge_fallback(promise, name, courses, falling_back)
+    if unaffected:
+        _judge_unaffected(promise, name, courses, unaffected)
     _judge_after(promise, name, courses, back_s)
     return courses
 
@@ -83,35 +96,82 @@ def _judge_writes(promise: Promise, name: str, courses: Sequence[Course]) -> Non
         )
 
 
-def _judge_answers(
+def _judge_clicks(promise: Promise, name: str, courses: Sequence[Course]) -> None:
+    sent = [one for course in courses for one in course.requests if one.kind == "follow"]
+    followed, clicks = sum(one.fine for one in sent), sum(course.history.clicks for course in courses)
+    unknown = len(sent) - followed
+    promise(
+        name,
+        "every click is counted once",
+        f"{followed} links followed, {clicks} clicks" + (f", {unknown} without an answer" if unknown else ""),
+        holds=followed <= clicks <= len(sent),
+    )
+
+
+def _judge_turned_away(
     promise: Promise,
     name: str,
     courses: Sequence[Course],
-    unaffected: Collection[str],
+    kinds: Collection[str],
     *,
-    lost_answers: bool,
     within_s: float,
+    killed: bool,
+    refusing: bool,
 ) -> None:
-    affected = [kind for kind in KINDS if kind not in unaffected]
-    met = [one for course in courses for one in course.during(affected)]
-    wrong = [one for one in met if not one.fine and not _is_turned_away(one) and not (lost_answers and one.status == 0)]
-    otherwise = "503 with Retry-After, 504" + (", or none from who was killed" if lost_answers else "")
-    if affected:
-        promise(
-            name,
-            f"answers to {_listed(affected)}: as always, or {otherwise}",
-            f"{len(met)} requests: {_statuses(met)}{_shown(map(_described, wrong))}",
-            holds=bool(met) and not wrong,
-        )
-    untouched = [one for course in courses for one in course.during(unaffected)]
-    failed = [one for one in untouched if not one.fine]
-    if unaffected:
-        promise(
-            name,
-            f"{_listed(unaffected)}: go on",
-            f"{len(untouched)} requests, {len(failed)} errors{_shown(map(_described, failed))}",
-            holds=bool(untouched) and not failed,
-        )
+    met, wrong = list[Request](), list[Request]()
+    for course in courses:
+        for one in course.during(kinds):
+            met.append(one)
+            was_cut = killed and one.status == 0 and one.sent_s is not None and one.sent_s <= course.struck_s
+            was_refused = refusing and one.status == 0 and one.sent_s is None
+            if not (one.fine or _is_turned_away(one) or was_cut or was_refused):
+                wrong.append(one)
+    ways = ["as always", "503 with Retry-After", "504"]
+    ways += ["none if it was sent before"] * killed + ["none if nobody was there"] * refusing
+    promise(
+        name,
+        f"answers to {_listed(kinds)}: {', '.join(ways)}",
+        f"{len(met)} requests: {_statuses(met)}{_shown(map(_described, wrong))}",
+        holds=bool(met) and not wrong,
+    )
+    if within_s < DEADLINE_S:
+        away_s = max((one.took_s for one in met if not one.fine), default=0.0)
+        holds = away_s < within_s + BUSY_MACHINE_S
+        promise(name, f"whoever is turned away is within {within_s:g} s", f"{away_s:.2f} s", holds=holds)
+
+
+def _judge_fallback(promise: Promise, name: str, courses: Sequence[Course], kinds: Collection[str]) -> None:
+    met = [one for course in courses for one in course.during(kinds)]
+    failed = [one for one in met if not one.fine]
+    longest_s = max((one.took_s for one in met), default=0.0)
+    promise(
+        name,
+        f"{_listed(kinds)}: answered all the same, none waits longer than {FALLBACK_WAIT_S:g} s",
+        f"{len(met)} requests, {len(failed)} errors, {longest_s:.2f} s{_shown(map(_described, failed))}",
+        holds=bool(met) and not failed and longest_s < FALLBACK_WAIT_S + BUSY_MACHINE_S,
+    )
+
+
+def _judge_unaffected(promise: Promise, name: str, courses: Sequence[Course], kinds: Collection[str]) -> None:
+    met = [one for course in courses for one in course.during(kinds)]
+    failed = [one for one in met if not one.fine]
+    promise(
+        name,
+        f"{_listed(kinds)}: go on",
+        f"{len(met)} requests, {len(failed)} errors{_shown(map(_described, failed))}",
+        holds=bool(met) and not failed,
+    )
+    ratio = statistics.median(course.p99_ratio(kinds) for course in courses)
+    void = [course.void for course in courses if course.void]
+    promise(
+        name,
+        f"{_listed(kinds)}: p99 at most {P99_RATIO:g} times that before",
+        f"{ratio:.2f} times" + (f" (which says little: {void[0]})" if void else ""),
+        holds=ratio <= P99_RATIO if LONG and not void else None,
+    )
+
+
+def _judge_after(promise: Promise, name: str, courses: Sequence[Course], back_s: float) -> None:
     longest_s = max(one.took_s for course in courses for one in course.requests)
     promise(
         name,
@@ -119,27 +179,6 @@ def _judge_answers(
         f"{longest_s:.2f} s",
         holds=longest_s < DEADLINE_S + BUSY_MACHINE_S,
     )
-    if within_s < DEADLINE_S:
-        away_s = max((one.took_s for one in met if not one.fine), default=0.0)
-        promise(
-            name, f"turned away within {within_s:g} s", f"{away_s:.2f} s", holds=away_s < within_s + BUSY_MACHINE_S
-        )  # fmt: skip
-
-
-def _judge_speed(promise: Promise, name: str, courses: Sequence[Course], unaffected: Collection[str]) -> None:
-    if not unaffected:
-        return
-    ratios = [course.p99_ratio(unaffected) for course in courses]
-    void = [course.void for course in courses if course.void]
-    promise(
-        name,
-        f"{_listed(unaffected)}: p99 at most {P99_RATIO:g} times that before",
-        f"{statistics.median(ratios):.2f} times" + (f" (said little: {void[0]})" if void else ""),
-        holds=statistics.median(ratios) <= P99_RATIO if LONG and not void else None,
-    )
-
-
-def _judge_after(promise: Promise, name: str, courses: Sequence[Course], back_s: float) -> None:
     calm = [one for course in courses for one in course.calm(KINDS) if not one.fine]
     last_s = max(course.back_after_s(KINDS) for course in courses)
     promise(

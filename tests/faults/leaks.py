@@ -22,9 +22,9 @@ CONNECTIONS = POOL_SIZE + 1
 """Of a worker, to one store, and one for health."""
 FILES = 2
 """Files that somebody just happens to have open."""
-KAFKA_FILES = 8
-"""Pipes of a client of Kafka. The worker of the gateway that sends events has one; after the loss of PostgreSQL it may
-be the other one, and the first one keeps its own.
+KAFKA = {"threads": 8, "files": 8, "others": 3}
+"""What a client of Kafka has: threads, pipes to wake them, connections. The worker of the gateway that sends events has
+one; it may be another worker afterwards, and the first one keeps its own.
 """
 SETTLE_S = 8.0
 """In which idle connections are closed: UPSTREAM_IDLE_S, and whatever is only looked at every few seconds."""
@@ -66,7 +66,7 @@ def _count(stage: Stage, program: Program, stores: set[int]) -> Count:
         connections = process.net_connections(kind="tcp")
         files += process.num_fds() - len(connections)
         threads += process.num_threads()
-        connected = [one for one in connections if one.raddr]
+        connected = [one for one in connections if len(one.raddr)]  # () of a listener
         elsewhere = [one for one in connected if one.raddr.port not in stores]
         to_stores += len(connected) - len(elsewhere)
         others += len(elsewhere)
@@ -106,14 +106,15 @@ def _more(name: str, before: Count, now: Count) -> Iterator[str]:
     if now.starts != before.starts:
         return
     workers = before.processes - 1
-    files = FILES + (KAFKA_FILES if name == "gateway" else 0)
-    for what, allowed in (
+    kafka = KAFKA if name == "gateway" else {}
+    for what, each in (
         ("processes", 0),
-        ("threads", THREADS * workers),
-        ("files", files * workers),
-        ("stores", 2 * CONNECTIONS * workers),
-        ("others", 1),  # to the broker of Kafka, which is given up and taken up again
+        ("threads", THREADS),
+        ("files", FILES),
+        ("stores", 2 * CONNECTIONS),
+        ("others", 0),
     ):
+        allowed = workers * (each + kafka.get(what, 0))
         was, is_now = getattr(before, what), getattr(now, what)
         if is_now > was + allowed or (what == "processes" and is_now != was):
             yield f"{name}: {was} {what}, now {is_now}"

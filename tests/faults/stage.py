@@ -6,6 +6,7 @@ Valkey, through a CutProxy. The two instances of a service are two versions of i
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import signal
 import urllib.request
@@ -101,8 +102,9 @@ class Program:
         if self.wire is not None:
             self.wire.close()
         if self.starts:
-            for process in self.processes if psutil.pid_exists(self.process.pid) else ():
-                process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for process in self.processes:
+                    process.resume()
             self.process.stop()
 
 
@@ -174,6 +176,12 @@ class Stage:
         except TimeoutError:
             raise TimeoutError(f"not whole within {timeout_s:g} s: {'; '.join(found)}") from None
 
+    def end(self) -> None:
+        """SIGTERM to all at once; `close` of each waits for it."""
+        for program in self.programs:
+            if program.starts:
+                program.process.signal(signal.SIGTERM)
+
     def _environments(self) -> None:
         redis_url = self.redis_wire.url_for(self.redis.url)
         for name, both in self.instances.items():
@@ -194,7 +202,7 @@ class Stage:
             "GATEWAY_STATE_DIR": str(self.directory / "state"),
             "GATEWAY_ADMIN_KEY_FILE": str(self.directory / "admin-key"),
             "REQUEST_TIMEOUT_MS": str(round(DEADLINE_S * 1000)), "RATE_LIMITS": "off", "DRAIN_SECONDS": "1",
-            "UPSTREAM_IDLE_S": "2",  # so that what is open soon says what is in use
+            "UPSTREAM_IDLE_S": "1",  # so that what is open soon says what is in use
             **{f"{name.upper()}_URL": both[0].url for name, both in self.instances.items()},
         }  # fmt: skip
 
@@ -278,6 +286,7 @@ def running(directory: Path) -> Iterator[Stage]:
         stage = Stage(own, postgres, valkey, wire, kafka)
         for program in stage.programs:
             stack.callback(program.close)
+        stack.callback(stage.end)
         stage._make_data()
         stage._environments()
         for program in stage.programs:

@@ -20,7 +20,6 @@ from typing import Any, Self
 from loadtest.openloop import Arrival, Offer, offer
 from tests.faults.stage import ADMIN_KEY, DEADLINE_S, Stage
 
-PER_SECOND = 100.0
 GIVE_UP_S = DEADLINE_S + 2.0
 """From when a request is due. What has no answer by then hangs: the gateway's deadline is long over."""
 LONGEST_S = 3600.0
@@ -182,7 +181,7 @@ class Traffic:
         void: after the end: why times of this run say little; "" if nothing is wrong with them.
     """
 
-    def __init__(self, stage: Stage, *, per_second: float = PER_SECOND, seed: int = 1) -> None:
+    def __init__(self, stage: Stage, *, per_second: float, seed: int = 1) -> None:
         self.stage = stage
         self.run = uuid.uuid4().hex[:8]
         self.salt = f"{random.Random(self.run).randrange(100):02}"

@@ -121,6 +121,7 @@ class Database:
     Connections are made outside any lock and no sooner than needed, never more than `pool_size`. A connection that
     the server closed while it was idle is found before anything is sent on it, so that every statement, also a write,
     can go out on another one. A lost or slow server opens a breaker: callers get 503 at once while one of them tries.
+    One that takes no writes (a standby, for instance) is lost to writers alone.
 
     Raises (all methods): DatabaseUnavailable, PoolExhausted, DeadlineExceeded; psycopg2.Error for what a statement
     itself did wrong (a unique violation, for example).
@@ -132,6 +133,7 @@ class Database:
         self._limit_s = settings.operation_timeout_ms / 1000
         self._statement_limit_ms = max(1, settings.operation_timeout_ms - 2 * CANCEL_MARGIN_MS)
         self._answered_s = 0.0
+        self._refuses_writes = False
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._health_lock = threading.Lock()
@@ -235,7 +237,9 @@ class Database:
             pooled = self._take()
         try:
             yield pooled.dbapi_connection, deadline_s
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
+                pooled.dbapi_connection.close()  # to what was the primary, perhaps: the name may lead elsewhere by now
             if pooled.dbapi_connection is not None and pooled.dbapi_connection.closed:
                 self._connection_errors.inc()
                 pooled.invalidate()
@@ -282,6 +286,10 @@ class Database:
                     result = call()
                 except psycopg2.errors.QueryCanceled as error:
                     raise _out_of_time(deadline_s) from error
+                except psycopg2.errors.ReadOnlySqlTransaction as error:
+                    self._answered()  # reads go on
+                    self._log_writes(refused=True)
+                    raise DatabaseUnavailable("The database takes no changes now") from error
                 except _TRANSIENT as error:
                     lost_write = not retry_when_sent and not isinstance(error, _NotSent)
                     again_s = None if lost_write or isinstance(error, _TimedOut) else next(retries, None)
@@ -299,6 +307,8 @@ class Database:
                     raise
                 else:
                     self._answered()
+                    if self._refuses_writes and not retry_when_sent:
+                        self._log_writes(refused=False)
                     return result
 
     def _answered(self) -> None:
@@ -310,6 +320,14 @@ class Database:
             log.error("Database is unavailable: %s:%s", self._settings.host, self._settings.port)
         else:
             log.info("Database is available again")
+
+    def _log_writes(self, *, refused: bool) -> None:
+        """Once for each change; two threads that find it out at the same time may say it twice."""
+        if refused and not self._refuses_writes:
+            log.error("Database is read-only: %s:%s", self._settings.host, self._settings.port)
+        elif not refused:
+            log.info("Database takes changes again")
+        self._refuses_writes = refused
 
     # --- health ---
 
