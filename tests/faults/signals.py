@@ -118,7 +118,7 @@ class Watch:
         with fault:
             yield
             while not all_told() and time.monotonic() < began_s + TELL_S:
-                time.sleep(0.2)
+                time.sleep(0.1)
 
     def wait_quiet(self, signal: Signal) -> None:
         """Wait until nothing of it is to be heard. Raises TimeoutError."""

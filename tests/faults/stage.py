@@ -53,6 +53,7 @@ class Program:
         process: the one that runs now, or ran last.
         starts: how often it was started; who compares it with what it was must know.
         wire: between it and whoever asks it; for the gateway none.
+        log_file: where its log goes instead of to `process.lines`.
     """
 
     process: GunicornProcess
@@ -63,6 +64,7 @@ class Program:
         self.port = free_port()
         self.environment: dict[str, str] = {}
         self.starts = 0
+        self.log_file: Path | None = None
         self.wire = CutProxy("127.0.0.1", self.port) if number else None
         self._directory = directory
         self._module = module
@@ -82,7 +84,7 @@ class Program:
         """Start it; `wait_alive` of its process waits. From the main thread: it ends with the one that starts it."""
         environment = {"PORT": str(self.port), **_COMMON, **self.environment}
         self.process = GunicornProcess(
-            self.service, directory=self._directory, env=environment, module=self._module
+            self.service, directory=self._directory, env=environment, module=self._module, log_file=self.log_file
         )  # fmt: skip
         self.starts += 1
 
@@ -90,6 +92,16 @@ class Program:
         """Start it, and wait until it is alive."""
         self.launch()
         self.process.wait_alive()
+
+    def restart(self, *, log_file: Path | None = None, **environment: str) -> None:
+        """Stop it in order, and start it with this in its environment besides what it has, for this time."""
+        self.process.stop()
+        usual, self.log_file = self.environment, log_file
+        self.environment = {**usual, **environment}
+        try:
+            self.start()
+        finally:
+            self.environment, self.log_file = usual, None
 
     def kill(self) -> None:
         """kill -9 to master and workers."""

@@ -24,10 +24,18 @@ class GunicornProcess:
     """`gunicorn -c python:<service>.gunicorn_conf <service>.wsgi:app` (`module` for another one than `wsgi`).
 
     `env` is added to a bare environment; `PORT` is free unless given, `METRICS_DIR` is under
-    `directory`, and `DRAIN_SECONDS` is 0.
+    `directory`, and `DRAIN_SECONDS` is 0. With a `log_file` the log goes to its end, and is not read here.
     """
 
-    def __init__(self, service: str, *, directory: Path, env: Mapping[str, str], module: str = "wsgi") -> None:
+    def __init__(
+        self,
+        service: str,
+        *,
+        directory: Path,
+        env: Mapping[str, str],
+        module: str = "wsgi",
+        log_file: Path | None = None,
+    ) -> None:
         port = env.get("PORT") or str(free_port())
         metrics = directory / f"{service}-metrics-{port}"
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -37,13 +45,14 @@ class GunicornProcess:
         self.port = int(port)
         self.url = f"http://127.0.0.1:{port}"
         self.lines: list[str] = []
-        self._process = spawn(
-            [sys.executable, "-m", "gunicorn", "-c", f"python:{service}.gunicorn_conf", f"{service}.{module}:app"],
-            env={**inherited, **own, **env},
-            cwd=directory,
-            death_signal=signal.SIGKILL,
-            stdout=subprocess.PIPE,
-        )
+        with contextlib.ExitStack() as stack:
+            self._process = spawn(
+                [sys.executable, "-m", "gunicorn", "-c", f"python:{service}.gunicorn_conf", f"{service}.{module}:app"],
+                env={**inherited, **own, **env},
+                cwd=directory,
+                death_signal=signal.SIGKILL,
+                stdout=stack.enter_context(log_file.open("ab")) if log_file else subprocess.PIPE,
+            )
         self._reader = threading.Thread(target=self._read, name=f"{service}-logs", daemon=True)
         self._reader.start()
 

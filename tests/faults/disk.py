@@ -1,0 +1,51 @@
+"""A disk that can be full: a small file system in memory for root; for others nothing, which is said.
+
+with disk(path, megabytes=2):      # mounted at `path`
+    fill(path)                     # not a byte is free
+    make_room(path)
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DEVICE = "storefront-faults"
+"""By this name Prometheus' node exporter knows it."""
+_FILLING = "filling"
+_PIECES = (65536, 4096, 1)
+
+
+@contextmanager
+def disk(path: Path, *, megabytes: int) -> Iterator[None]:
+    """A file system of that size at `path`, an empty directory. Raises PermissionError if we may not mount one."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", DEVICE, str(path)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        raise PermissionError("only root may mount a file system")
+    try:
+        yield
+    finally:
+        # Lazily: whoever has files open there keeps them.
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Take all the room that there is."""
+    file = os.open(path / _FILLING, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    try:
+        for size in _PIECES:
+            try:
+                while os.write(file, b"x" * size):
+                    pass
+            except OSError:
+                continue
+    finally:
+        os.close(file)
+
+
+def make_room(path: Path) -> None:
+    """Give it back."""
+    (path / _FILLING).unlink()

@@ -1,0 +1,147 @@
+"""The machine itself: a disk without room for logs and metrics, and a clock that jumps."""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from chassis.testing import wait_until
+from chassis.testing.calls import call
+from tests.faults import disk
+from tests.faults.clock import READ_EVERY_S, Clock
+from tests.faults.course import FALLBACK_S, LONG
+from tests.faults.judge import prove
+from tests.faults.signals import Heard, Signal, Watch
+from tests.faults.stage import Program, Stage
+from tests.faults.test_instances import ASKING
+from tests.faults.traffic import KINDS
+from tests.promises import Promise
+
+pytestmark = pytest.mark.faults
+
+HOUR_S = 3600
+FULL = Signal(
+    metric=f'node_filesystem_avail_bytes{{device="{disk.DEVICE}"}} == 0',
+    log=None,  # where would it be written?
+    alerts=(
+        f'DiskAlmostFull{{severity="critical",device="{disk.DEVICE}"}}',
+        'RouteFeedStale{source="disk"}',
+    ),
+)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system that can be full."""
+    try:
+        with disk.disk(tmp_path, megabytes=4):
+            yield tmp_path
+    except PermissionError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def cramped(stage: Stage, small_disk: Path) -> Iterator[tuple[Program, Path]]:
+    """An instance of the user service whose logs and metrics go to a small disk; what the gateway keeps does, too."""
+    program = stage.instances["user"][1]
+    (small_disk / "state").mkdir()
+    program.restart(log_file=small_disk / "log", METRICS_DIR=str(small_disk / "metrics"))
+    stage.gateway.restart(GATEWAY_STATE_DIR=str(small_disk / "state"))
+    stage.wait_whole()
+    yield program, small_disk
+    program.restart()
+    stage.gateway.restart()
+
+
+@contextmanager
+def full(program: Program, path: Path) -> Iterator[None]:
+    """Not a byte is free; meanwhile a worker dies, and the next one finds it like that."""
+    disk.fill(path)
+    (before,) = program.process.workers
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: program.process.workers not in ([], [before]), what="another worker")
+    yield
+    disk.make_room(path)
+
+
+def test_full(stage: Stage, cramped: tuple[Program, Path], watch: Watch, promise: Promise) -> None:
+    """Logs and metrics are lost, requests are not: only those that the dead worker was answering."""
+    program, path = cramped
+    name, heard = "disk full where logs and metrics go", Heard(FULL)
+    prove(
+        stage, promise, name, lambda: watch.told(heard, full(program, path)),
+        seconds=10 if LONG else 2, back_s=FALLBACK_S,
+        unaffected=[kind for kind in KINDS if kind not in ASKING["user"]],
+    )  # fmt: skip
+    heard.say(promise, name)
+    line = 'user_http_requests_total{endpoint="health_live",method="GET",status="200"}'
+    before = (path / "log").stat().st_size
+    call(program.process, "GET", "/nowhere")
+    wait_until(lambda: (path / "log").stat().st_size > before, what="a log line")
+    promise(
+        name,
+        "with room again, there are logs and metrics again",
+        f"{(path / 'log').stat().st_size - before} bytes of log; metrics: {line in stage.exposition(program)}",
+        holds=line in stage.exposition(program),
+    )
+
+
+@pytest.fixture
+def clock(stage: Stage, tmp_path: Path) -> Iterator[Clock]:
+    """The clock of the gateway, and of one of two instances of each service: the others run on another machine."""
+    clock = Clock(tmp_path)
+    programs = [stage.gateway, *(both[1] for both in stage.instances.values())]
+    for program in programs:
+        program.restart(**clock.environment)
+    stage.wait_whole()
+    yield clock
+    for program in programs:
+        program.restart()
+
+
+def says(program: Program) -> float:
+    """What time it is, says a program."""
+    date = call(program.process, "GET", "/health/live").headers["Date"]
+    return email.utils.parsedate_to_datetime(date).timestamp()
+
+
+@contextmanager
+def set_wrong(clock: Clock, stage: Stage, ahead_s: int) -> Iterator[None]:
+    """A jump, and one back."""
+    program = stage.instances["user"][1]
+    with ExitStack() as stack:
+        stack.callback(_wait_says, program, 0)
+        stack.callback(clock.set, 0)
+        clock.set(ahead_s)
+        _wait_says(program, ahead_s)
+        yield
+
+
+def _wait_says(program: Program, ahead_s: int) -> None:
+    wait_until(
+        lambda: abs(says(program) - time.time() - ahead_s) < 5, timeout_s=READ_EVERY_S + 5, what="another time of day"
+    )
+
+
+@pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S], ids=["forward", "back"])
+def test_clock(stage: Stage, clock: Clock, watch: Watch, promise: Promise, ahead_s: int) -> None:
+    """An hour, of the gateway and of one of two instances: nobody notices, and nothing is older or newer for it."""
+    program = stage.instances["user"][1]
+    wrong = Signal(
+        metric=f'abs(app_uptime_seconds{{instance="127.0.0.1:{program.port}"}} - (time() - process_start_time_seconds)) > 60',
+        log=None,
+        alerts=(f'ClockWrong{{instance="127.0.0.1:{program.port}"}}', 'ClockWrong{service="gateway"}'),
+    )
+    name, heard = f"clock jumps by an hour, {'forward' if ahead_s > 0 else 'back'}", Heard(wrong)
+    prove(
+        stage, promise, name, lambda: watch.told(heard, set_wrong(clock, stage, ahead_s)),
+        seconds=20 if LONG else 2, back_s=FALLBACK_S, unaffected=KINDS,
+    )  # fmt: skip
+    heard.say(promise, name)
