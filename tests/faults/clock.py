@@ -1,45 +1,33 @@
-"""A clock that can be set while programs run, for those alone that were started with it: libfaketime.
+"""A clock that can be set while programs run, for those alone that were started with it.
 
-The monotonic clock is left as it is, as no administrator and no NTP can set that one. So are the times of files: by
-those gunicorn's master knows that a worker is alive.
+A library in front of the C library's (`clock.c`) tells another time of day. The monotonic clock is left as it is, as no
+administrator and no NTP can set that one. libfaketime, which does the same and more, also bends sleeps, and Python's
+`time.sleep` then fails with EINVAL.
 """
 
 from __future__ import annotations
 
+import struct
 import subprocess
-from functools import cached_property
 from pathlib import Path
 
 from chassis.testing import require
 
-READ_EVERY_S = 1
-"""How often a program looks what its clock says."""
+_SOURCE = Path(__file__).with_suffix(".c")
 
 
 class Clock:
-    """A file that says by how much the clock is wrong."""
+    """The library, and a file that says by how much the clock is wrong. Skips the test without a C compiler."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = directory / "clock"
+        self._file, library = directory / "clock", directory / "clock.so"
         self.set(0)
-
-    @cached_property
-    def environment(self) -> dict[str, str]:
-        """What a program is started with to have this clock. Skips the test without libfaketime, fails it under CI."""
-        # Its own command knows where the library is.
-        asked = subprocess.run(
-            [require("faketime"), "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, text=True, check=True
-        )
-        return {
-            "LD_PRELOAD": asked.stdout.strip(),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_CACHE_DURATION": str(READ_EVERY_S),
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
+        command = [require("cc"), "-shared", "-fPIC", "-O2", "-o", str(library), str(_SOURCE), "-ldl"]
+        subprocess.run(command, check=True)
+        self.environment = {"LD_PRELOAD": str(library), "CLOCK_FILE": str(self._file)}
+        """What a program is started with to have this clock."""
 
     def set(self, ahead_s: int) -> None:
-        """Put it ahead, or behind if that is negative."""
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{ahead_s:+d}\n")
-        new.replace(self._file)
+        """Put it ahead, or behind if that is negative. It holds at once."""
+        with self._file.open("r+b" if self._file.exists() else "xb") as file:
+            file.write(struct.pack("=q", ahead_s))

@@ -44,6 +44,7 @@ class Course:
         healthy_s: how long after that each program said of itself that it is entirely well; inf: it did not.
         back_s: in which everything must be as before.
         until_s: from then on everything had to be: that time was over, or (in the short form) all had said it is.
+        cache_losses: how often an instance of links had lost Valkey, be it for a moment.
         history, leaks: what was found afterwards.
         void: why times say little here.
     """
@@ -55,6 +56,7 @@ class Course:
     healthy_s: Mapping[str, float]
     back_s: float
     until_s: float
+    cache_losses: int
     history: History
     leaks: Sequence[str]
     void: str
@@ -105,7 +107,7 @@ def under_fault(
         back_s: how long after its end everything must be as before.
     """
     stage.wait_whole()
-    before, stored = leaks.census(stage), history.now(stage)
+    before, stored, losses = leaks.census(stage), history.now(stage), _cache_losses(stage)
     with Traffic(stage, per_second=per_second, seed=seed) as traffic:
         time.sleep(CALM_S)  # the length of a phase, not a wait for anything
         cut_s = time.monotonic()
@@ -127,10 +129,16 @@ def under_fault(
         healthy_s=healthy_s,
         back_s=back_s,
         until_s=until_s,
+        cache_losses=_cache_losses(stage) - losses,
         history=history.check(stage, traffic, stored),
         leaks=leaks.leaks(stage, before),
         void=traffic.void,
     )
+
+
+def _cache_losses(stage: Stage) -> int:
+    """How often the instances of links have said so. What one said before it was started anew does not count."""
+    return sum("Cache is unavailable" in line for one in stage.instances["links"] for line in one.process.lines)
 
 
 def _wait_healthy(stage: Stage, ended_s: float, give_up_s: float) -> dict[str, float]:

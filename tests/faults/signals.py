@@ -29,6 +29,11 @@ from tests.promises import Promise
 
 TELL_S = 12.0
 """So long a fault is kept up for all that should tell of it. In production an alert waits for minutes, on purpose."""
+_EXPORTED: dict[str, tuple[str, ...]] = {
+    "redis": (),
+    "node": ("--collector.disable-defaults", "--collector.filesystem"),
+}
+"""Exporters beside the services, and what they are told besides."""
 QUIET_S = 30.0
 """In which what told of the fault before has fallen silent."""
 
@@ -141,20 +146,21 @@ class Watch:
 @contextmanager
 def watching(stage: Stage) -> Iterator[Watch]:
     """A Watch that has seen every program."""
-    for tool in ("prometheus", "prometheus-redis-exporter"):
-        require(tool)
     directory = stage.directory / "prometheus"
     directory.mkdir()
-    port, redis_port = free_port(), free_port()
-    redis = next(one for one in EXPORTERS if one.job == "redis")
-    export = exporter(
-        redis, require(redis.package), port=redis_port, urls={"REDIS_URL": stage.redis.url}, blackbox=directory
-    )
-    config = _configured(stage, directory, {"redis": [f"127.0.0.1:{redis_port}"]})
-    command = prometheus(config, directory / "data", port=port)
+    port, targets = free_port(), dict[str, list[str]]()
     with ExitStack() as stack:
-        ready = f"http://127.0.0.1:{redis_port}/metrics"
-        stack.enter_context(running("redis-exporter", export.arguments, ready, directory, env=export.environment))
+        for one in EXPORTERS:
+            if one.job in _EXPORTED:
+                own_port = free_port()
+                targets[one.job] = [f"127.0.0.1:{own_port}"]
+                urls = {"REDIS_URL": stage.redis.url}
+                export = exporter(one, require(one.package), port=own_port, urls=urls, blackbox=directory)
+                arguments = [*export.arguments, *_EXPORTED[one.job]]
+                ready = f"http://127.0.0.1:{own_port}/metrics"
+                stack.enter_context(running(one.job, arguments, ready, directory, env=export.environment))
+        require("prometheus")
+        command = prometheus(_configured(stage, directory, targets), directory / "data", port=port)
         stack.enter_context(running("prometheus", command.arguments, f"{command.url}/-/ready", directory))
         watch = Watch(stage, command.url)
         programs = len(stage.programs)

@@ -182,3 +182,20 @@ def test_breaking_off(stage: Stage, watch: Watch, promise: Promise, service: str
         stage, watch, promise, f"{service}, one of two: resets in mid-body",
         lambda program: breaking_off(wire_of(program)), left_alone, service=service, seconds=10 if LONG else 1,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_without_memory(stage: Stage, watch: Watch, promise: Promise, service: str) -> None:
+    """Its workers are killed one after the other; the master brings new ones, and nobody but their clients notices."""
+    ways: set[str] = set()
+    name = f"{service}, one of two: memory limit hit"
+    dying = Signal(
+        metric=f'increase(app_workers_lost_total{{service="{service}"}}[4s]) > 0',
+        log=(service, "was sent SIGKILL! Perhaps out of memory?"),
+        alerts=(f'WorkersDying{{service="{service}"}}',),
+    )
+    check(
+        stage, watch, promise, name, lambda program: without_memory(program, ways), lambda _: dying,
+        service=service, seconds=10 if LONG else 1,
+    )  # fmt: skip
+    promise(name, "the limit is a real one", f"killed by {', '.join(ways)}", holds=None)

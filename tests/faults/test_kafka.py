@@ -53,9 +53,10 @@ def test_gone(stage: Stage, watch: Watch, promise: Promise) -> None:
         if action == "created":
             arrived.add(event["route"]["service"])
     missing = sorted(written - arrived)
+    firsts = [list(dict.fromkeys(found)) for found in revisions.values()]  # an event may come twice
     promise(
         name,
         "the event of every acknowledged write arrives, those of a route in order",
         f"{len(written)} written, {len(missing)} missing {missing[:3] or ''}",
-        holds=bool(written) and not missing and all(found == sorted(found) for found in revisions.values()),
+        holds=bool(written) and not missing and all(found == sorted(found) for found in firsts),
     )

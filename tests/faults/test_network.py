@@ -73,7 +73,7 @@ def test_latency(stage: Stage, program: Program, watch: Watch, promise: Promise)
     name, heard = f"network to one of two: {LATE_S * 1000:.0f} ms of latency", Heard(SLOW)
     prove(
         stage, promise, name, lambda: watch.told(heard, late(wire_of(program))),
-        seconds=10 if LONG else 1, back_s=1.0, unaffected=OTHERS, late=ASKING[SERVICE],
+        seconds=10 if LONG else 1, back_s=2.0, unaffected=OTHERS, late=ASKING[SERVICE],
     )  # fmt: skip
     heard.say(promise, name)
 
@@ -83,7 +83,7 @@ def test_loss(stage: Stage, program: Program, watch: Watch, promise: Promise) ->
     name, heard = f"network to one of two: {LOST:.0%} of packets lost", Heard(SLOW)
     prove(
         stage, promise, name, lambda: watch.told(heard, lossy(wire_of(program))),
-        seconds=10 if LONG else 1, back_s=1.0, unaffected=OTHERS,
+        seconds=10 if LONG else 1, back_s=2.0, unaffected=OTHERS,
     )  # fmt: skip
     heard.say(promise, name)
 

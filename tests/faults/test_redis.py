@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -11,10 +11,10 @@ import redis
 
 from chassis.servers import ValkeyServer
 from chassis.testing import CutProxy
-from tests.faults.course import FALLBACK_S, LONG, Course
+from tests.faults.course import FALLBACK_S, LONG
 from tests.faults.judge import prove
 from tests.faults.signals import Heard, Signal, Watch
-from tests.faults.stage import POOL_SIZE, Stage
+from tests.faults.stage import Stage
 from tests.faults.traffic import KINDS
 from tests.promises import Promise
 
@@ -102,21 +102,6 @@ def full(server: ValkeyServer, policy: str) -> Iterator[None]:
                     client.config_set(name, value)
 
 
-def say_clicks(promise: Promise, fault: str, courses: Sequence[Course]) -> None:
-    """A click of which a server that hangs was told, and has not said that it took it, is counted again: once too often
-    if it did. It is that of each request that was being answered when it began to hang.
-    """
-    followed = sum(one.fine for course in courses for one in course.requests if one.kind == "follow")
-    clicks = sum(course.history.clicks for course in courses)
-    doubtful = len(courses) * 2 * POOL_SIZE
-    promise(
-        fault,
-        "every click is counted, and twice only what was under way",
-        f"{followed} links followed, {clicks} clicks",
-        holds=followed <= clicks <= followed + doubtful,
-    )
-
-
 def test_killed(stage: Stage, watch: Watch, promise: Promise) -> None:
     """kill -9: no error, and nothing that was remembered is read afterwards. Its last half second's clicks are gone."""
     name, heard = "Redis: kill -9", Heard(LOST)
@@ -131,24 +116,20 @@ def test_killed(stage: Stage, watch: Watch, promise: Promise) -> None:
 def test_paused(stage: Stage, watch: Watch, promise: Promise) -> None:
     """SIGSTOP: hung is as bad as dead, and no worse."""
     name, heard = "Redis: SIGSTOP", Heard(LOST)
-    courses = prove(
+    prove(
         stage, promise, name, lambda: watch.told(heard, paused(stage.redis)),
         seconds=20 if LONG else 2, back_s=FALLBACK_S, unaffected=WITHOUT, falling_back=FALLING_BACK,
-        counting=False,
     )  # fmt: skip
-    say_clicks(promise, name, courses)
     heard.say(promise, name)
 
 
 def test_slow(stage: Stage, watch: Watch, promise: Promise) -> None:
     """200 ms of latency: it is left alone, nobody waits for it again and again."""
     name, heard = "Redis: 200 ms of latency", Heard(SLOW)
-    courses = prove(
+    prove(
         stage, promise, name, lambda: watch.told(heard, slow(stage.redis_wire)),
         seconds=10 if LONG else 2, back_s=FALLBACK_S, unaffected=WITHOUT, falling_back=FALLING_BACK,
-        counting=False,
     )  # fmt: skip
-    say_clicks(promise, name, courses)
     heard.say(promise, name)
 
 
@@ -157,7 +138,7 @@ def test_flushed(stage: Stage, watch: Watch, promise: Promise) -> None:
     name, heard = "Redis: FLUSHALL", Heard(FORGOTTEN)
     prove(
         stage, promise, name, lambda: watch.told(heard, flushed(stage.redis)),
-        seconds=10 if LONG else 1, back_s=1.0, unaffected=WITHOUT, falling_back=FALLING_BACK,
+        seconds=10 if LONG else 1, back_s=2.0, unaffected=WITHOUT, falling_back=FALLING_BACK,
         counting=False,
     )  # fmt: skip
     heard.say(promise, name)

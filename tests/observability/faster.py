@@ -22,11 +22,12 @@ def hasty(text: str, *, window_s: int = 4, age_s: int = 3) -> str:
 
     Windows of minutes become `window_s`, subqueries twice that, `for:` a second. What is compared with an age (how old
     routes are, how long an event has waited) is compared with `age_s`, and a scrape has taken long after half a second.
-    Windows of hours and days stay: they ask whether there ever was something.
+    Windows of hours and days stay: they ask whether there ever was something. A file system in memory counts as a disk.
     """
     text = faster(text, interval_s=1)
     text = text.replace("[5m:1s]", f"[{2 * window_s}s:1s]")
     text = re.sub(rf"({_AGE})\d+", rf"\g<1>{age_s}", text)
     text = re.sub(_WINDOW, f"[{window_s}s]", text)
+    text = text.replace('fstype!~"tmpfs|', 'fstype!~"')
     text = re.sub(_SCRAPE_TOOK, r"\g<1>0.5", text)
     return re.sub(_HOLD, r"\g<1>1s", text)

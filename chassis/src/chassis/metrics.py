@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from chassis import process
+from chassis import losses, process
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
@@ -270,10 +270,13 @@ class _Facts:
         yield build
         tree = process.tree_usage()
         yield GaugeMetricFamily(
-            "app_uptime_seconds", "Seconds since the service started", max(0.0, time.time() - tree.start_time_s)
+            "app_uptime_seconds", "Seconds since the service started", time.time() - tree.start_time_s
         )
         yield CounterMetricFamily(
             "process_cpu_seconds", "CPU time of the master and all workers there ever were, seconds", tree.cpu_s
+        )
+        yield CounterMetricFamily(
+            "app_workers_lost", "Workers that died without being told to end", losses.OF_THIS_SERVICE.count
         )
         yield GaugeMetricFamily("process_start_time_seconds", "Start of the master, Unix time", tree.start_time_s)
         for name, text, value in (
