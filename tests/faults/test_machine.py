@@ -6,8 +6,10 @@ import email.utils
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from chassis.testing import wait_until
 from chassis.testing.calls import call
 from tests.faults import disk
 from tests.faults.clock import Clock
-from tests.faults.course import FALLBACK_S, LONG
+from tests.faults.course import FALLBACK_S, LONG, ROUNDS
 from tests.faults.judge import prove
 from tests.faults.signals import Heard, Signal, Watch
 from tests.faults.stage import Program, Stage
@@ -52,12 +54,13 @@ def cramped(stage: Stage, small_disk: Path) -> Iterator[tuple[Program, Path]]:
     """An instance of the user service whose logs and metrics go to a small disk; what the gateway keeps does, too."""
     program = stage.instances["user"][1]
     (small_disk / "state").mkdir()
-    program.restart(log_file=small_disk / "log", METRICS_DIR=str(small_disk / "metrics"))
-    stage.gateway.restart(GATEWAY_STATE_DIR=str(small_disk / "state"))
-    stage.wait_whole()
-    yield program, small_disk
-    program.restart()
-    stage.gateway.restart()
+    try:
+        program.restart(log_file=small_disk / "log", METRICS_DIR=str(small_disk / "metrics"))
+        stage.gateway.restart(GATEWAY_STATE_DIR=str(small_disk / "state"))
+        yield program, small_disk
+    finally:
+        program.restart()
+        stage.gateway.restart()
 
 
 @contextmanager
@@ -95,15 +98,20 @@ def test_full(stage: Stage, cramped: tuple[Program, Path], watch: Watch, promise
 
 @pytest.fixture
 def clock(stage: Stage, tmp_path: Path) -> Iterator[Clock]:
-    """The clock of the gateway, and of one of two instances of each service: the others run on another machine."""
+    """The clock of the gateway, and of one of two instances of each service: the others run on another machine.
+
+    The gateway lets nobody have its front page more than twice a minute.
+    """
     clock = Clock(tmp_path)
-    programs = [stage.gateway, *(both[1] for both in stage.instances.values())]
-    for program in programs:
-        program.restart(**clock.environment)
-    stage.wait_whole()
-    yield clock
-    for program in programs:
-        program.restart()
+    programs = [both[1] for both in stage.instances.values()]
+    try:
+        for program in programs:
+            program.restart(**clock.environment)
+        stage.gateway.restart(RATE_LIMITS="key@home=2/min", **clock.environment)
+        yield clock
+    finally:
+        for program in (*programs, stage.gateway):
+            program.restart()
 
 
 def says(program: Program) -> float:
@@ -112,16 +120,35 @@ def says(program: Program) -> float:
     return email.utils.parsedate_to_datetime(date).timestamp()
 
 
+@dataclass
+class Kept:
+    """What must not go by the time of day."""
+
+    limited: list[int] = field(default_factory=list)
+    ids: set[int] = field(default_factory=set)
+
+    def ask(self, stage: Stage, name: str) -> None:
+        """Ask for the front page, whose limit is used up; and sign up once more with the same key."""
+        self.limited.append(stage.ask("GET", "/").status)
+        new = {"username": name, "email": f"{name}@example.com"}
+        self.ids.add(stage.ask("POST", "/api/v1/users", new, Idempotency_Key=f"key-{name}").body["id"])
+
+
 @contextmanager
-def set_wrong(clock: Clock, stage: Stage, ahead_s: int) -> Iterator[None]:
+def set_wrong(clock: Clock, stage: Stage, ahead_s: int, kept: Kept) -> Iterator[None]:
     """A jump, and one back."""
-    program = stage.instances["user"][1]
-    with ExitStack() as stack:
-        stack.callback(_wait_says, program, 0)
-        stack.callback(clock.set, 0)
+    program, name = stage.instances["user"][1], f"clock-{uuid.uuid4().hex[:8]}"
+    wait_until(lambda: stage.ask("GET", "/").status == 429, what="a limit that is used up")
+    kept.ask(stage, name)
+    try:
         clock.set(ahead_s)
         _wait_says(program, ahead_s)
+        kept.ask(stage, name)
         yield
+    finally:
+        clock.set(0)
+        _wait_says(program, 0)
+    kept.ask(stage, name)
 
 
 def _wait_says(program: Program, ahead_s: int) -> None:
@@ -131,6 +158,7 @@ def _wait_says(program: Program, ahead_s: int) -> None:
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S], ids=["forward", "back"])
 def test_clock(stage: Stage, clock: Clock, watch: Watch, promise: Promise, ahead_s: int) -> None:
     """An hour, of the gateway and of one of two instances: nobody notices, and nothing is older or newer for it."""
+    kept = Kept()
     where = f'instance="127.0.0.1:{stage.instances["user"][1].port}"'
     wrong = Signal(
         metric=f"abs(app_uptime_seconds{{{where}}} + process_start_time_seconds - time()) > 60",
@@ -139,7 +167,13 @@ def test_clock(stage: Stage, clock: Clock, watch: Watch, promise: Promise, ahead
     )
     name, heard = f"clock jumps by an hour, {'forward' if ahead_s > 0 else 'back'}", Heard(wrong)
     prove(
-        stage, promise, name, lambda: watch.told(heard, set_wrong(clock, stage, ahead_s)),
+        stage, promise, name, lambda: watch.told(heard, set_wrong(clock, stage, ahead_s, kept)),
         seconds=20 if LONG else 2, back_s=FALLBACK_S, unaffected=KINDS,
     )  # fmt: skip
     heard.say(promise, name)
+    promise(
+        name,
+        "a limit that is used up stays so; a key of a sign-up is known",
+        f"front page: {', '.join(map(str, kept.limited))}; {len(kept.ids)} account",
+        holds=set(kept.limited[:2]) == {429} and len(kept.ids) == ROUNDS,
+    )
