@@ -7,6 +7,7 @@ So the process gets a wait callback (`install_wait_callback`) that polls the soc
 from __future__ import annotations
 
 import logging
+import math
 import random
 import select
 import threading
@@ -134,6 +135,7 @@ class Database:
         self._statement_limit_ms = max(1, settings.operation_timeout_ms - 2 * CANCEL_MARGIN_MS)
         self._answered_s = 0.0
         self._refuses_writes = False
+        self._gave_up_s = -math.inf
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._health_lock = threading.Lock()
@@ -239,13 +241,21 @@ class Database:
             yield pooled.dbapi_connection, deadline_s
         except BaseException as error:
             if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
-                pooled.dbapi_connection.close()  # to what was the primary, perhaps: the name may lead elsewhere by now
+                self._give_up(pooled.dbapi_connection)
             if pooled.dbapi_connection is not None and pooled.dbapi_connection.closed:
                 self._connection_errors.inc()
                 pooled.invalidate()
             raise
         finally:
             pooled.close()
+
+    def _give_up(self, connection: Any) -> None:
+        """Close a connection to what was the primary, perhaps: the name may lead elsewhere by now. One at a time, as
+        connecting for every write that is refused would cost the readers more than all their reads.
+        """
+        if time.monotonic() - self._gave_up_s >= BREAKER_RESET_S:
+            self._gave_up_s = time.monotonic()
+            connection.close()
 
     def _take(self) -> Any:
         began_s = time.monotonic()
