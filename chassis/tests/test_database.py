@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import psutil
 import psycopg2.errors
 import pytest
 
@@ -357,6 +359,23 @@ def test_a_server_that_takes_no_changes_is_lost_to_writers_alone(
     assert [record.message.partition(":")[0] for record in caplog.records] == [
         "Database is read-only", "Database takes changes again", "Database is read-only"
     ]  # fmt: skip
+
+
+def test_a_connection_that_could_not_be_made_is_closed_at_once(
+    make_database: MakeDatabase, postgres_server: PostgresServer
+) -> None:
+    """Not when the garbage collector comes by: a server without a place turns away thousands in the meantime."""
+    store = make_database(postgres_server.url_of("nowhere"), operation_timeout_ms=200)
+    gc.collect()
+    gc.disable()
+    try:
+        before = psutil.Process().num_fds()
+        with pytest.raises(DatabaseUnavailable) as caught:
+            store.fetch("SELECT 1")
+        assert psutil.Process().num_fds() == before
+    finally:
+        gc.enable()
+    assert isinstance(caught.value.__cause__, psycopg2.OperationalError)
 
 
 def test_health_has_a_connection_of_its_own(make_database: MakeDatabase, database_url: str) -> None:

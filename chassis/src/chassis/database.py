@@ -73,12 +73,18 @@ class _TimedOut(psycopg2.OperationalError):
 def wait(connection: Any) -> None:
     """psycopg2's wait callback: poll the socket until the operation's deadline."""
     deadline_s = _deadline_s.get()
-    while (state := connection.poll()) != POLL_OK:
-        poller = select.poll()  # a new one each time: libpq may change sockets while it connects
-        poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
-        left_ms = None if deadline_s is None else max(0.0, (deadline_s - time.monotonic()) * 1000)
-        if not poller.poll(left_ms):
-            raise _TimedOut("no answer in time")
+    try:
+        while (state := connection.poll()) != POLL_OK:
+            poller = select.poll()  # a new one each time: libpq may change sockets while it connects
+            poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+            left_ms = None if deadline_s is None else max(0.0, (deadline_s - time.monotonic()) * 1000)
+            if not poller.poll(left_ms):
+                raise _TimedOut("no answer in time")
+    except BaseException:
+        # The traceback has this frame. A connection that could not be made would stay open for as long as somebody has
+        # the exception: until the garbage collector comes by, if it is in a cycle with a frame that it went through.
+        del connection
+        raise
 
 
 def install_wait_callback() -> None:
