@@ -1,7 +1,7 @@
 """What a fault leaves behind in the processes: slots of pools, threads, files, connections, children.
 
 Counted while nothing is asked of anybody, before the fault and after it. What may be more afterwards are things that
-are made when they are first needed and then kept: connections and threads of pools, up to the pools' sizes.
+are made when they are first needed and then kept: threads and connections of pools, up to the pools' sizes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ THREADS = POOL_SIZE
 """Threads of a worker's pool. One is made when a request comes and none is idle: most requests so far may have been
 alone, until the fault kept all of them waiting. One that leaked with every failed request would be hundreds.
 """
-CONNECTIONS = POOL_SIZE + 1
-"""Of a worker, to one store, and one for health."""
+CONNECTIONS = POOL_SIZE + 4
+"""Of a worker, to one store, at the most: those of the pool, and those that have one task each, such as health."""
 FILES = 2
 """Files that somebody just happens to have open."""
 KAFKA = {"threads": 8, "files": 8, "others": 3}
@@ -37,9 +37,9 @@ class Count:
     Attributes:
         starts: as the program's; with another number it is another process, and can be compared with nothing.
         files: descriptors that are no connections.
-        stores: connections to PostgreSQL and Valkey; `others` all other ones but listeners.
+        postgres, valkey: connections to them; `others` all other ones but listeners.
         half_closed: of `others`, those that the other side has closed, and we have not. A pool finds out that a
-            connection was closed when it is to be used again; until then it is one of `stores`.
+            connection was closed when it is to be used again.
         in_use: slots of the pool, as /metrics has them.
     """
 
@@ -47,7 +47,8 @@ class Count:
     processes: int
     threads: int
     files: int
-    stores: int
+    postgres: int
+    valkey: int
     others: int
     half_closed: int
     in_use: float
@@ -55,28 +56,31 @@ class Count:
 
 def census(stage: Stage) -> dict[str, Count]:
     """A Count of every program, by its name."""
-    stores = {stage.postgres.port, stage.redis.port, stage.redis_wire.port}
-    return {program.name: _count(stage, program, stores) for program in stage.programs}
+    return {program.name: _count(stage, program) for program in stage.programs}
 
 
-def _count(stage: Stage, program: Program, stores: set[int]) -> Count:
+def _count(stage: Stage, program: Program) -> Count:
     processes = program.processes
-    threads = files = to_stores = others = half_closed = 0
+    threads = files = others = half_closed = 0
+    stores = dict.fromkeys((stage.postgres.port, stage.redis_wire.port), 0)
     for process in processes:
         connections = process.net_connections(kind="tcp")
         files += process.num_fds() - len(connections)
         threads += process.num_threads()
-        connected = [one for one in connections if len(one.raddr)]  # () of a listener
-        elsewhere = [one for one in connected if one.raddr.port not in stores]
-        to_stores += len(connected) - len(elsewhere)
-        others += len(elsewhere)
-        half_closed += sum(one.status == psutil.CONN_CLOSE_WAIT for one in elsewhere)
+        for one in connections:
+            port = one.raddr.port if len(one.raddr) else None  # of a listener
+            if port in stores:
+                stores[port] += 1
+            elif port is not None:
+                others += 1
+                half_closed += one.status == psutil.CONN_CLOSE_WAIT
     return Count(
         starts=program.starts,
         processes=len(processes),
         threads=threads,
         files=files,
-        stores=to_stores,
+        postgres=stores[stage.postgres.port],
+        valkey=stores[stage.redis_wire.port],
         others=others,
         half_closed=half_closed,
         in_use=_in_use(stage.exposition(program)),
@@ -105,16 +109,16 @@ def _more(name: str, before: Count, now: Count) -> Iterator[str]:
         yield f"{name}: {now.half_closed} connections half closed, {now.in_use:g} slots in use"
     if now.starts != before.starts:
         return
+    if now.processes != before.processes:
+        yield f"{name}: {before.processes} processes, now {now.processes}"
     workers = before.processes - 1
     kafka = KAFKA if name == "gateway" else {}
-    for what, each in (
-        ("processes", 0),
-        ("threads", THREADS),
-        ("files", FILES),
-        ("stores", 2 * CONNECTIONS),
-        ("others", 0),
+    for what, most in (
+        ("threads", before.threads + workers * THREADS),
+        ("files", before.files + workers * FILES),
+        ("others", before.others),
+        ("postgres", workers * CONNECTIONS),
+        ("valkey", workers * CONNECTIONS),
     ):
-        allowed = workers * (each + kafka.get(what, 0))
-        was, is_now = getattr(before, what), getattr(now, what)
-        if is_now > was + allowed or (what == "processes" and is_now != was):
-            yield f"{name}: {was} {what}, now {is_now}"
+        if getattr(now, what) > most + workers * kafka.get(what, 0):
+            yield f"{name}: {getattr(before, what)} {what}, now {getattr(now, what)}"

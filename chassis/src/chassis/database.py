@@ -7,6 +7,7 @@ So the process gets a wait callback (`install_wait_callback`) that polls the soc
 from __future__ import annotations
 
 import logging
+import math
 import random
 import select
 import threading
@@ -72,12 +73,18 @@ class _TimedOut(psycopg2.OperationalError):
 def wait(connection: Any) -> None:
     """psycopg2's wait callback: poll the socket until the operation's deadline."""
     deadline_s = _deadline_s.get()
-    while (state := connection.poll()) != POLL_OK:
-        poller = select.poll()  # a new one each time: libpq may change sockets while it connects
-        poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
-        left_ms = None if deadline_s is None else max(0.0, (deadline_s - time.monotonic()) * 1000)
-        if not poller.poll(left_ms):
-            raise _TimedOut("no answer in time")
+    try:
+        while (state := connection.poll()) != POLL_OK:
+            poller = select.poll()  # a new one each time: libpq may change sockets while it connects
+            poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+            left_ms = None if deadline_s is None else max(0.0, (deadline_s - time.monotonic()) * 1000)
+            if not poller.poll(left_ms):
+                raise _TimedOut("no answer in time")
+    except BaseException:
+        # The traceback has this frame. A connection that could not be made would stay open for as long as somebody has
+        # the exception: until the garbage collector comes by, if it is in a cycle with a frame that it went through.
+        del connection
+        raise
 
 
 def install_wait_callback() -> None:
@@ -134,6 +141,7 @@ class Database:
         self._statement_limit_ms = max(1, settings.operation_timeout_ms - 2 * CANCEL_MARGIN_MS)
         self._answered_s = 0.0
         self._refuses_writes = False
+        self._gave_up_s = -math.inf
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._health_lock = threading.Lock()
@@ -239,13 +247,21 @@ class Database:
             yield pooled.dbapi_connection, deadline_s
         except BaseException as error:
             if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
-                pooled.dbapi_connection.close()  # to what was the primary, perhaps: the name may lead elsewhere by now
+                self._give_up(pooled.dbapi_connection)
             if pooled.dbapi_connection is not None and pooled.dbapi_connection.closed:
                 self._connection_errors.inc()
                 pooled.invalidate()
             raise
         finally:
             pooled.close()
+
+    def _give_up(self, connection: Any) -> None:
+        """Close a connection to what was the primary, perhaps: the name may lead elsewhere by now. One at a time, as
+        connecting for every write that is refused would cost the readers more than all their reads.
+        """
+        if time.monotonic() - self._gave_up_s >= BREAKER_RESET_S:
+            self._gave_up_s = time.monotonic()
+            connection.close()
 
     def _take(self) -> Any:
         began_s = time.monotonic()
