@@ -25,6 +25,12 @@ def allow(service: GunicornProcess, size: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
 
 
+def stored(path: Path) -> dict[str, float]:
+    """What whoever adds up the files finds in this one."""
+    found = MetricsFile.read_all_values_from_file(str(path))  # type: ignore[no-untyped-call]
+    return {key: value for key, value, _, _ in found}
+
+
 def test_a_worker_lives_without_room_for_its_metrics(sample: Callable[..., GunicornProcess]) -> None:
     """A worker that starts on a full disk answers, `/metrics` too; with room again nothing it counted is missing."""
     service = sample(WEB_CONCURRENCY="1")
@@ -57,11 +63,11 @@ def test_a_file_that_cannot_grow_goes_on_in_memory(tmp_path: Path, monkeypatch: 
             file.write_value(f"second-{number}-{'x' * 100}", number, 0.0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    on_disk = {key: value for key, value, _, _ in MetricsFile.read_all_values_from_file(str(path))}
+    on_disk = stored(path)
     assert on_disk.items() >= {f"first-{number}": float(number) for number in range(before)}.items()
     assert len(on_disk) < before + 3000
     file.write_value("last", 1.0, 0.0)
-    on_disk = {key: value for key, value, _, _ in MetricsFile.read_all_values_from_file(str(path))}
+    on_disk = stored(path)
     assert len(on_disk) == before + 3001
     assert on_disk[f"second-2999-{'x' * 100}"] == 2999
-    file.close()
+    file.close()  # type: ignore[no-untyped-call]

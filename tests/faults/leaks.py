@@ -26,6 +26,8 @@ KAFKA = {"threads": 8, "files": 8, "others": 3}
 """What a client of Kafka has: threads, pipes to wake them, connections. The worker of the gateway that sends events has
 one; it may be another worker afterwards, and the first one keeps its own.
 """
+SCRAPED = 1
+"""Prometheus, where one looks on, keeps a connection to each program; to one that has just started it has none yet."""
 SETTLE_S = 8.0
 """In which idle connections are closed: UPSTREAM_IDLE_S, and whatever is only looked at every few seconds."""
 
@@ -116,7 +118,7 @@ def _more(name: str, before: Count, now: Count) -> Iterator[str]:
     for what, most in (
         ("threads", before.threads + workers * THREADS),
         ("files", before.files + workers * FILES),
-        ("others", before.others),
+        ("others", before.others + SCRAPED),
         ("postgres", workers * CONNECTIONS),
         ("valkey", workers * CONNECTIONS),
     ):

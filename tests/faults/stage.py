@@ -93,11 +93,11 @@ class Program:
         self.launch()
         self.process.wait_alive()
 
-    def restart(self, *, log_file: Path | None = None, **environment: str) -> None:
+    def restart(self, environment: Mapping[str, str] | None = None, *, log_file: Path | None = None) -> None:
         """Stop it in order, and start it with this in its environment besides what it has, for this time."""
         self.process.stop()
         usual, self.log_file = self.environment, log_file
-        self.environment = {**usual, **environment}
+        self.environment = {**usual, **(environment or {})}
         try:
             self.start()
         finally:

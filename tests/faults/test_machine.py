@@ -55,8 +55,8 @@ def cramped(stage: Stage, small_disk: Path) -> Iterator[tuple[Program, Path]]:
     program = stage.instances["user"][1]
     (small_disk / "state").mkdir()
     try:
-        program.restart(log_file=small_disk / "log", METRICS_DIR=str(small_disk / "metrics"))
-        stage.gateway.restart(GATEWAY_STATE_DIR=str(small_disk / "state"))
+        program.restart({"METRICS_DIR": str(small_disk / "metrics")}, log_file=small_disk / "log")
+        stage.gateway.restart({"GATEWAY_STATE_DIR": str(small_disk / "state")})
         yield program, small_disk
     finally:
         program.restart()
@@ -106,8 +106,8 @@ def clock(stage: Stage, tmp_path: Path) -> Iterator[Clock]:
     programs = [both[1] for both in stage.instances.values()]
     try:
         for program in programs:
-            program.restart(**clock.environment)
-        stage.gateway.restart(RATE_LIMITS="key@home=2/min", **clock.environment)
+            program.restart(clock.environment)
+        stage.gateway.restart({"RATE_LIMITS": "key@home=2/min", **clock.environment})
         yield clock
     finally:
         for program in (*programs, stage.gateway):

@@ -119,7 +119,7 @@ class _Nowhere:
 
 def install() -> None:
     """Let prometheus_client use these files. Before the first metric is made."""
-    values.MmapedDict = MetricsFile  # type: ignore[misc]
+    values.MmapedDict = MetricsFile  # type: ignore[attr-defined]
 
 
 def _reserve(path: str, size: int) -> None:
