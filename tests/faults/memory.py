@@ -19,7 +19,8 @@ from chassis.testing import wait_until
 
 _ROOT = Path("/sys/fs/cgroup")
 _LIMIT = "65536"
-KILLED_S = 5.0
+KILLED_S = 2.0
+"""One that does not want a page for so long is killed from here."""
 
 
 @contextmanager

@@ -50,17 +50,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def cramped(stage: Stage, small_disk: Path) -> Iterator[tuple[Program, Path]]:
+def cramped(_stage: Stage, small_disk: Path) -> Iterator[tuple[Program, Path]]:
     """An instance of the user service whose logs and metrics go to a small disk; what the gateway keeps does, too."""
-    program = stage.instances["user"][1]
+    program = _stage.instances["user"][1]
     (small_disk / "state").mkdir()
     try:
         program.restart({"METRICS_DIR": str(small_disk / "metrics")}, log_file=small_disk / "log")
-        stage.gateway.restart({"GATEWAY_STATE_DIR": str(small_disk / "state")})
+        _stage.gateway.restart({"GATEWAY_STATE_DIR": str(small_disk / "state")})
         yield program, small_disk
     finally:
         program.restart()
-        stage.gateway.restart()
+        _stage.gateway.restart()
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def full(program: Program, path: Path) -> Iterator[None]:
     disk.make_room(path)
 
 
-def test_full(stage: Stage, cramped: tuple[Program, Path], watch: Watch, promise: Promise) -> None:
+def test_full(cramped: tuple[Program, Path], stage: Stage, watch: Watch, promise: Promise) -> None:
     """Logs and metrics are lost, requests are not: only those that the dead worker was answering."""
     program, path = cramped
     name, heard = "disk full where logs and metrics go", Heard(FULL)
@@ -96,21 +96,20 @@ def test_full(stage: Stage, cramped: tuple[Program, Path], watch: Watch, promise
     )
 
 
-@pytest.fixture
-def clock(stage: Stage, tmp_path: Path) -> Iterator[Clock]:
+@pytest.fixture(scope="module")
+def clock(_stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clock]:
     """The clock of the gateway, and of one of two instances of each service: the others run on another machine.
 
     The gateway lets nobody have its front page more than twice a minute.
     """
-    clock = Clock(tmp_path)
-    programs = [both[1] for both in stage.instances.values()]
+    clock, programs = Clock(tmp_path_factory.mktemp("clock")), [both[1] for both in _stage.instances.values()]
     try:
         for program in programs:
             program.restart(clock.environment)
-        stage.gateway.restart({"RATE_LIMITS": "key@home=2/min", **clock.environment})
+        _stage.gateway.restart({"RATE_LIMITS": "key@home=2/min", **clock.environment})
         yield clock
     finally:
-        for program in (*programs, stage.gateway):
+        for program in (*programs, _stage.gateway):
             program.restart()
 
 
@@ -156,7 +155,7 @@ def _wait_says(program: Program, ahead_s: int) -> None:
 
 
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S], ids=["forward", "back"])
-def test_clock(stage: Stage, clock: Clock, watch: Watch, promise: Promise, ahead_s: int) -> None:
+def test_clock(clock: Clock, stage: Stage, watch: Watch, promise: Promise, ahead_s: int) -> None:
     """An hour, of the gateway and of one of two instances: nobody notices, and nothing is older or newer for it."""
     kept = Kept()
     where = f'instance="127.0.0.1:{stage.instances["user"][1].port}"'
