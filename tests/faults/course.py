@@ -20,6 +20,8 @@ ROUNDS = 3 if LONG else 1
 CALM_S = 15.0 if LONG else 1.0
 AFTER_S = 1.0
 """Of traffic, beyond the time in which everything must be back."""
+SURE_S = 0.5
+"""After everybody has said that all is well, it is: in the short form, which has no time to wait any longer."""
 BUSY_MACHINE_S = 0.75
 """What a machine may add that runs all of this, its load and other tests on two cores. In `services/*/tests`, where
 one service alone is tested against the same promises, it is 0.25 s.
@@ -41,6 +43,7 @@ class Course:
         ended_s: when its cause had ended: PostgreSQL accepts connections again.
         healthy_s: how long after that each program said of itself that it is entirely well; inf: it did not.
         back_s: in which everything must be as before.
+        until_s: from then on everything had to be: that time was over, or (in the short form) all had said it is.
         history, leaks: what was found afterwards.
         void: why times say little here.
     """
@@ -51,6 +54,7 @@ class Course:
     ended_s: float
     healthy_s: Mapping[str, float]
     back_s: float
+    until_s: float
     history: History
     leaks: Sequence[str]
     void: str
@@ -59,8 +63,9 @@ class Course:
         """Requests of these kinds that the fault, or its end, may have met: that were under way then, or began before
         everything had to be back.
         """
-        until_s = self.ended_s + self.back_s + BUSY_MACHINE_S
-        return [one for one in self.requests if one.kind in kinds and one.ended_s >= self.cut_s and one.due_s < until_s]
+        return [
+            one for one in self.requests if one.kind in kinds and one.ended_s >= self.cut_s and one.due_s < self.until_s
+        ]
 
     def calm(self, kinds: Collection[str]) -> list[Request]:
         """Requests of these kinds that were answered before the fault, or began after everything had to be back."""
@@ -109,7 +114,10 @@ def under_fault(
             time.sleep(seconds)
         ended_s = time.monotonic()
         healthy_s = _wait_healthy(stage, ended_s, ended_s + max(back_s, FALLBACK_S) + BUSY_MACHINE_S)
-        time.sleep(max(0.0, ended_s + back_s + BUSY_MACHINE_S + AFTER_S - time.monotonic()))
+        until_s = ended_s + back_s + BUSY_MACHINE_S
+        if not LONG:
+            until_s = min(until_s, ended_s + max(healthy_s.values()) + SURE_S)
+        time.sleep(max(0.0, until_s + AFTER_S - time.monotonic()))
     stage.wait_whole()
     return Course(
         requests=[one for one in traffic.requests if one.status is not None],
@@ -118,6 +126,7 @@ def under_fault(
         ended_s=ended_s,
         healthy_s=healthy_s,
         back_s=back_s,
+        until_s=until_s,
         history=history.check(stage, traffic, stored),
         leaks=leaks.leaks(stage, before),
         void=traffic.void,

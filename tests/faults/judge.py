@@ -29,6 +29,7 @@ def prove(
     back_s: float,
     unaffected: Collection[str] = (),
     falling_back: Collection[str] = (),
+    late: Collection[str] = (),
     within_s: float = DEADLINE_S,
     killed: bool = False,
     refusing: bool = False,
@@ -43,6 +44,7 @@ def prove(
         back_s: how soon after its end everything must be as before.
         unaffected: the kinds of requests (`traffic.KINDS`) that must not notice.
         falling_back: kinds that are answered all the same, after a short look at what is not there.
+        late: kinds that are answered all the same, before their deadline.
         within_s: how soon whoever is turned away must be. Those are all other kinds.
         killed: whether what was sent before may get no answer at all, as whoever would give it is dead.
         refusing: whether nobody may be there to connect to.
@@ -54,11 +56,13 @@ def prove(
     _judge_writes(promise, name, courses)
     if counting:
         _judge_clicks(promise, name, courses)
-    turned_away = [kind for kind in KINDS if kind not in (*unaffected, *falling_back)]
+    turned_away = [kind for kind in KINDS if kind not in (*unaffected, *falling_back, *late)]
     if turned_away:
         _judge_turned_away(promise, name, courses, turned_away, within_s=within_s, killed=killed, refusing=refusing)
     if falling_back:
-        _judge_fallback(promise, name, courses, falling_back)
+        _judge_fallback(promise, name, courses, falling_back, wait_s=FALLBACK_WAIT_S)
+    if late:
+        _judge_fallback(promise, name, courses, late, wait_s=DEADLINE_S)
     if unaffected:
         _judge_unaffected(promise, name, courses, unaffected)
     _judge_after(promise, name, courses, back_s)
@@ -140,15 +144,17 @@ def _judge_turned_away(
         promise(name, f"whoever is turned away is within {within_s:g} s", f"{away_s:.2f} s", holds=holds)
 
 
-def _judge_fallback(promise: Promise, name: str, courses: Sequence[Course], kinds: Collection[str]) -> None:
+def _judge_fallback(
+    promise: Promise, name: str, courses: Sequence[Course], kinds: Collection[str], *, wait_s: float
+) -> None:
     met = [one for course in courses for one in course.during(kinds)]
     failed = [one for one in met if not one.fine]
     longest_s = max((one.took_s for one in met), default=0.0)
     promise(
         name,
-        f"{_listed(kinds)}: answered all the same, none waits longer than {FALLBACK_WAIT_S:g} s",
+        f"{_listed(kinds)}: answered all the same, none waits longer than {wait_s:g} s",
         f"{len(met)} requests, {len(failed)} errors, {longest_s:.2f} s{_shown(map(_described, failed))}",
-        holds=bool(met) and not failed and longest_s < FALLBACK_WAIT_S + BUSY_MACHINE_S,
+        holds=bool(met) and not failed and longest_s < wait_s + BUSY_MACHINE_S,
     )
 
 
