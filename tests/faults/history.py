@@ -62,7 +62,7 @@ def now(stage: Stage) -> Before:
 
 def check(stage: Stage, traffic: Traffic, before: Before) -> History:
     """Hold the answers to a run against what is stored."""
-    writes = [request for request in traffic.requests if request.kind in WRITES and request.sent_s is not None]
+    writes = [one for one in traffic.requests if one.kind in WRITES and one.sent_s is not None]
     found = History(len(writes), sum(request.fine for request in writes))
     _send_again(stage, [one for one in writes if one.kind == "sign-up" and not one.fine], found)
     for kind, counted in COUNTED.items():
@@ -76,7 +76,7 @@ def check(stage: Stage, traffic: Traffic, before: Before) -> History:
                     found.lost.append(f"{kind} {request.subject}")
         found.doubled += [f"{kind} {subject}: never asked for" for subject in counts]
     after = now(stage)
-    _check_changes(stage, traffic, before, after, found)
+    _check_changes(stage, traffic, writes, before, after, found)
     found.clicks = after.clicks - before.clicks
     found.stale += _stale_reads(traffic.requests)
     return found
@@ -121,10 +121,12 @@ COUNTED: dict[str, Callable[[Stage, str], Iterator[str]]] = {
 """What is stored of the writes of a kind, each as often as it is."""
 
 
-def _check_changes(stage: Stage, traffic: Traffic, before: Before, after: Before, found: History) -> None:
+def _check_changes(
+    stage: Stage, traffic: Traffic, writes: Sequence[Request], before: Before, after: Before, found: History
+) -> None:
     names = dict(stage.query("user", "SELECT id, full_name FROM users WHERE id = ANY (%s)", stage.members))
     for member in map(str, stage.members):
-        changes = [one for one in traffic.requests if one.kind == "change" and one.subject == member]
+        changes = [one for one in writes if one.kind == "change" and one.subject == member]
         last = next((one for one in changes if traffic.name(one.number) == names[int(member)]), None)
         check_member(member, changes, times=after.versions[member] - before.versions[member], last=last, found=found)
 
