@@ -49,6 +49,23 @@ def test_a_worker_lives_without_room_for_its_metrics(sample: Callable[..., Gunic
     assert len(service.workers) == 1
 
 
+def test_who_dies_while_making_a_file_leaves_none_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty one would fail every scrape until the service starts anew; the kernel kills for memory right there."""
+    seen: list[list[str]] = []
+    original = os.pwrite
+
+    def watched(file: int, data: bytes, offset: int) -> int:
+        seen.append([path.name for path in tmp_path.glob("*.db")])
+        return original(file, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", watched)
+    MetricsFile(str(tmp_path / "counter_1.db")).close()  # type: ignore[no-untyped-call]
+    assert seen == [[]]
+    assert [path.name for path in tmp_path.iterdir()] == ["counter_1.db"]
+
+
 def test_a_file_that_cannot_grow_goes_on_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it had is still there for whoever reads the files; what comes later follows when there is room."""
     path = tmp_path / "counter_1.db"

@@ -52,15 +52,15 @@ def paused(program: Program) -> Iterator[None]:
 
 @contextmanager
 def without_memory(program: Program, ways: set[str]) -> Iterator[None]:
-    """Each worker in turn is killed for its memory, as soon as there is one."""
+    """Each worker in turn is killed for its memory, a moment after it has begun to answer."""
     stop = threading.Event()
 
     def kill_each() -> None:
         with limited() as hit:
-            while not stop.is_set():
+            while not stop.wait(0.5):
+                program.process.wait_alive()
                 for pid in program.process.workers:
                     ways.add(hit(pid))
-                stop.wait(0.5)
 
     thread = threading.Thread(target=kill_each)
     thread.start()

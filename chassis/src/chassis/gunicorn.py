@@ -136,7 +136,7 @@ def _metrics_directory(wanted: Path | None, service: str) -> Path:
     else:
         directory = wanted
         directory.mkdir(parents=True, exist_ok=True)
-        for path in directory.glob("*.db"):  # of the run before: pids come again
+        for path in directory.glob("*.db*"):  # of the run before: pids come again
             path.unlink(missing_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
     return directory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +22,6 @@ SERVER_ERRORS = (500, 503, 504)
 """Counted from 0: a counter that comes into being with its first event has no increase yet, so no rate would show the
 first error, and a query for errors would be empty instead of 0.
 """
-
-NEW_FILE_S = 1.0
-"""How long a metrics file may be empty; it is a matter of microseconds on a machine that is not busy."""
 
 
 class Pool(Protocol):
@@ -153,14 +149,7 @@ class Metrics:
 
     def exposition(self) -> tuple[bytes, str]:
         """The text for Prometheus and its content type."""
-        give_up_s = time.monotonic() + NEW_FILE_S
-        while True:
-            try:
-                return self._text(), self._prometheus.CONTENT_TYPE_LATEST
-            except struct.error:  # a worker that starts has made a file and written nothing into it yet
-                if time.monotonic() >= give_up_s:
-                    raise
-                time.sleep(0.005)
+        return self._text(), self._prometheus.CONTENT_TYPE_LATEST
 
     def samples(self, *names: str) -> Iterator[tuple[str, dict[str, str], float]]:
         """(name, labels, value) of the samples of those names, totals over all workers.

@@ -123,16 +123,21 @@ def install() -> None:
 
 
 def _reserve(path: str, size: int) -> None:
-    """Have the first `size` bytes of a file on the disk, new ones as zeros. Raises OSError if there is no room."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    """Have the first `size` bytes of a file on the disk, new ones as zeros. Raises OSError if there is no room.
+
+    A new file has its name once it has its size: who is killed while making one leaves nothing that cannot be read.
+    """
+    is_new = not Path(path).exists()
+    name = f"{path}.new" if is_new else path
+    file = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
     before = there = os.fstat(file).st_size
     try:
         while there < size:
             there += os.pwrite(file, bytes(size - there), there)
     except OSError:
         os.ftruncate(file, before)
-        if not before:
-            Path(path).unlink()  # whoever adds up the files takes an empty one for one that is about to be filled
         raise
     finally:
         os.close(file)
+    if is_new:
+        Path(name).rename(path)
