@@ -27,10 +27,11 @@ from tests.observability.notified import running
 from tests.observability.promtool import PROMETHEUS, rule_files
 from tests.promises import Promise
 
-TELL_S = 12.0
+TELL_S = 20.0
 """So long a fault is kept up for all that should tell of it. In production an alert waits for minutes, on purpose."""
 _EXPORTED: dict[str, tuple[str, ...]] = {
     "redis": (),
+    "postgres": ("--disable-default-metrics", "--disable-settings-metrics"),
     "node": ("--collector.disable-defaults", "--collector.filesystem"),
 }
 """Exporters beside the services, and what they are told besides."""
@@ -154,7 +155,7 @@ def watching(stage: Stage) -> Iterator[Watch]:
             if one.job in _EXPORTED:
                 own_port = free_port()
                 targets[one.job] = [f"127.0.0.1:{own_port}"]
-                urls = {"REDIS_URL": stage.redis.url}
+                urls = {"REDIS_URL": stage.redis.url, "DATABASE_URL": stage.postgres.url}
                 export = exporter(one, require(one.package), port=own_port, urls=urls, blackbox=directory)
                 arguments = [*export.arguments, *_EXPORTED[one.job]]
                 ready = f"http://127.0.0.1:{own_port}/metrics"

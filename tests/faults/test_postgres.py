@@ -14,6 +14,7 @@ from chassis.servers import PostgresServer
 from chassis.testing.databases import query
 from tests.faults.course import LONG
 from tests.faults.judge import prove
+from tests.faults.signals import Heard, Signal, Watch
 from tests.faults.stage import Stage
 from tests.promises import Promise
 
@@ -28,6 +29,19 @@ WITHOUT = ("follow", "resolve")
 READS = (*PRODUCTS, *WITHOUT, "users", "user")
 TABLES = {"catalogue": "products", "user": "users", "links": "links", "gateway": "gateway_state, routes"}
 """What the requests need, by the name of the database; in the order in which they take it."""
+
+
+LOST = Signal(
+    metric='increase(db_connection_errors_total{service="user"}[4s]) > 0',
+    log=("user", "Database is unavailable"),
+    alerts=(
+        'DatabaseUnreachable{service="user"}',
+        'DatabaseUnreachable{service="catalogue"}',
+        'RouteFeedStale{source="database"}',
+        "CatalogueFallbackActive",
+        "PostgresDown",
+    ),
+)
 
 
 @contextmanager
@@ -110,12 +124,14 @@ def read_only(postgres: PostgresServer) -> Iterator[None]:
         reload("RESET default_transaction_read_only")
 
 
-def test_killed(stage: Stage, promise: Promise) -> None:
+def test_killed(stage: Stage, watch: Watch, promise: Promise) -> None:
     """kill -9: what needs it is 503 within a second; it is back 2 s after it accepts connections."""
+    name, heard = "PostgreSQL: kill -9", Heard(LOST)
     prove(
-        stage, promise, "PostgreSQL: kill -9", lambda: killed(stage.postgres),
+        stage, promise, name, lambda: watch.told(heard, killed(stage.postgres)),
         seconds=10 if LONG else 2, back_s=BACK_S, unaffected=WITHOUT, falling_back=PRODUCTS, within_s=DOWN_S,
     )  # fmt: skip
+    heard.say(promise, name)
 
 
 def test_paused(stage: Stage, promise: Promise) -> None:

@@ -22,9 +22,9 @@ def hasty(text: str, *, window_s: int = 4, age_s: int = 3) -> str:
     """The same, evaluated and scraped every second, that also judges within seconds.
 
     Windows of minutes become `window_s` (of a quarter of an hour, in which things happen several times, thrice that),
-    subqueries twice that, `for:` a second. What is compared with an age (how old
-    routes are, how long an event has waited) is compared with `age_s`, and a scrape has taken long after half a second.
-    Windows of hours and days stay: they ask whether there ever was something. A file system in memory counts as a disk.
+    subqueries twice that, `for:` a second. What is compared with an age (how old routes are, how long an event has
+    waited) is compared with `age_s`, and a scrape has taken long after half a second. Windows of hours and days stay:
+    they ask whether there ever was something. A file system in memory counts as a disk.
     """
     text = faster(text, interval_s=1)
     text = text.replace("[5m:1s]", f"[{2 * window_s}s:1s]")
