@@ -12,7 +12,6 @@ import asyncio
 import gc
 import math
 import random
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -33,22 +32,45 @@ _DIGITS = 3
 _SWEEP_S = 0.05
 
 
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """A request, body included, and its time. Whoever has more to say of one makes a subclass.
+
+    Attributes:
+        due_s: when it was to be sent, monotonic.
+        sent_s: when it was, the last time; None: never, as no connection could be had.
+    """
+
+    due_s: float
+    request: bytes
+    sent_s: float | None = None
+
+
+def go_on() -> bool:
+    """To the end."""
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Offer:
     """What is sent to a port.
 
     Attributes:
-        requests: whole requests without a body's need; one is drawn for each arrival.
+        requests: whole requests; one is drawn for each arrival.
         per_second: arrivals a second, at random times (a Poisson process).
         seconds: for so long, after `warm_up_s` at the same rate, which is not counted.
         connections: open at a time, at most; an arrival that finds none free waits, and its wait counts.
         timeout_s: from an arrival's time to the end of its answer; then it has failed.
         seed: of the times and of what is drawn: the same offer twice is the same.
         host: an address, no name: nothing is looked up.
+        arrive: makes the arrival that is due then, in the place of one drawn from `requests`.
+        over: is told of each arrival, those of the warm-up too: what it was, its status (0: no answer), and all of the
+            answer that came, its head first.
+        go_on: asked before each arrival; False: there are no more, and the outcome has the seconds until then.
     """
 
     port: int
-    requests: Sequence[bytes]
+    requests: Sequence[bytes] = ()
     per_second: float
     seconds: float
     warm_up_s: float = 0.0
@@ -56,6 +78,9 @@ class Offer:
     timeout_s: float = 10.0
     seed: int = 1
     host: str = "127.0.0.1"
+    arrive: Callable[[float, random.Random], Arrival] | None = None
+    over: Callable[[Arrival, int, bytes], None] | None = None
+    go_on: Callable[[], bool] = go_on
 
 
 def get(path: str, **headers: str) -> bytes:
@@ -169,21 +194,18 @@ class Outcome:
         return found
 
 
-def offer(what: Offer, *, until: threading.Event | None = None) -> Outcome:
-    """Send it, on an event loop of its own; returns when the last arrival was answered or has failed.
-
-    With `until` nothing more is due once that is set, and the outcome has the seconds until then.
-    """
+def offer(what: Offer) -> Outcome:
+    """Send it, on an event loop of its own; returns when the last arrival was answered or has failed."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(offering(what, until=until))
+        return runner.run(offering(what))
 
 
-async def offering(what: Offer, *, until: threading.Event | None = None) -> Outcome:
+async def offering(what: Offer) -> Outcome:
     """As `offer`, for several at once. Their CPU time cannot be told apart: each has that of all."""
     collecting = gc.isenabled()
     gc.disable()  # a collection is a pause that the server would be blamed for
     try:
-        return await _Loop(what, until or threading.Event()).run()
+        return await _Loop(what).run()
     finally:
         if collecting:
             gc.enable()
@@ -192,13 +214,12 @@ async def offering(what: Offer, *, until: threading.Event | None = None) -> Outc
 class _Loop:
     """One offer under way."""
 
-    def __init__(self, what: Offer, until: threading.Event) -> None:
+    def __init__(self, what: Offer) -> None:
         self.what = what
-        self._until = until
         self.outcome = Outcome(what.seconds, what.per_second)
         self._free: list[_Wire] = []
         self._wires: set[_Wire] = set()
-        self._waiting: deque[tuple[float, bytes]] = deque()
+        self._waiting: deque[Arrival] = deque()
         self._opening = 0
         self._open_tasks: set[asyncio.Task[None]] = set()
         self._counted_from_s = self._counted_to_s = math.inf
@@ -213,7 +234,7 @@ class _Loop:
         behind_s, noticed = 0.0, 0
         due_s = began_s + dice.expovariate(what.per_second)
         sweeper = asyncio.create_task(self._sweep())
-        while due_s < end_s and not self._until.is_set():
+        while due_s < end_s and what.go_on():
             wait_s = due_s - time.monotonic()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
@@ -223,9 +244,12 @@ class _Loop:
             while due_s <= now_s and due_s < end_s:
                 behind_s += now_s - due_s
                 noticed += 1
-                self._arrive(due_s, dice.choice(what.requests))
+                if what.arrive is not None:
+                    self._arrive(what.arrive(due_s, dice))
+                else:
+                    self._arrive(Arrival(due_s, dice.choice(what.requests)))
                 due_s += dice.expovariate(what.per_second)
-        if self._until.is_set():
+        if due_s < end_s:
             self._counted_to_s = min(end_s, time.monotonic())
             self.outcome.seconds = max(self._counted_to_s - self._counted_from_s, TIMELINE_S)
         self.outcome.generator_cpu = (time.process_time() - cpu_s) / (time.monotonic() - cpu_from_s)
@@ -237,12 +261,12 @@ class _Loop:
             wire.close()
         return self.outcome
 
-    def _arrive(self, due_s: float, request: bytes) -> None:
+    def _arrive(self, arrival: Arrival) -> None:
         while self._free:
             wire = self._free.pop()
-            if wire.send(due_s, request):
+            if wire.send(arrival):
                 return
-        self._waiting.append((due_s, request))
+        self._waiting.append(arrival)
         self._open_more()
 
     def _open_more(self) -> None:
@@ -261,7 +285,7 @@ class _Loop:
         except (OSError, TimeoutError):
             self._opening -= 1
             if self._waiting:  # for the one that has waited longest there was no connection
-                self._count(0, self._waiting.popleft()[0])
+                self._count(0, self._waiting.popleft())
             self._open_more()
             return
         self._opening -= 1
@@ -271,32 +295,33 @@ class _Loop:
     def _use(self, wire: _Wire) -> None:
         """Let a connection carry the arrival that has waited longest, or rest."""
         while self._waiting:
-            due_s, request = self._waiting[0]
-            if not wire.send(due_s, request):
+            if not wire.send(self._waiting[0]):
                 return
             self._waiting.popleft()
             return
         self._free.append(wire)
 
-    def done(self, wire: _Wire, status: int, due_s: float) -> None:
+    def done(self, wire: _Wire, status: int, arrival: Arrival) -> None:
         """An answer is complete."""
-        self._count(status, due_s)
+        self._count(status, arrival, wire.answer)
         if not wire.closing:
             self._use(wire)
 
-    def lost(self, wire: _Wire, due_s: float | None) -> None:
-        """A connection has ended, with a request on it if `due_s` is not None."""
+    def lost(self, wire: _Wire, arrival: Arrival | None) -> None:
+        """A connection has ended, with that request on it."""
         self._wires.discard(wire)
-        if due_s is not None:
-            self._count(0, due_s)
+        if arrival is not None:
+            self._count(0, arrival, wire.answer)
         self._open_more()
 
-    def _count(self, status: int, due_s: float) -> None:
-        now_s = time.monotonic()
+    def _count(self, status: int, arrival: Arrival, answer: bytes = b"") -> None:
+        now_s, due_s = time.monotonic(), arrival.due_s
         if due_s >= self._counted_from_s:
             self.outcome.add(status, now_s - due_s, at_s=due_s - self._counted_from_s)
         if 0 < status < 500 and self._counted_from_s <= now_s < self._counted_to_s:
             self.outcome.completed += 1
+        if self.what.over is not None:
+            self.what.over(arrival, status, answer)
 
     async def _sweep(self) -> None:
         """Give up what has taken too long."""
@@ -305,22 +330,24 @@ class _Loop:
             too_old_s = time.monotonic() - self.what.timeout_s
             for wire in tuple(self._wires):
                 wire.give_up(too_old_s)
-            while self._waiting and self._waiting[0][0] < too_old_s:
-                due_s, _ = self._waiting.popleft()
-                self._count(0, due_s)
-                self.outcome.missed += due_s >= self._counted_from_s
+            while self._waiting and self._waiting[0].due_s < too_old_s:
+                missed = self._waiting.popleft()
+                self._count(0, missed)
+                self.outcome.missed += missed.due_s >= self._counted_from_s
 
 
 class _Wire(asyncio.Protocol):
     """One connection, one request at a time; understands Content-Length, chunks, and an answer that ends with it."""
 
-    def __init__(self, done: Callable[[_Wire, int, float], None], lost: Callable[[_Wire, float | None], None]) -> None:
+    def __init__(
+        self, done: Callable[[_Wire, int, Arrival], None], lost: Callable[[_Wire, Arrival | None], None]
+    ) -> None:
         self.closing = False
         self._aborted = False
         self._transport: asyncio.Transport | None = None
         self._done = done
         self._lost = lost
-        self._due_s: float | None = None
+        self._arrival: Arrival | None = None
         self._head_only = False
         self._buffer = b""
         self._wanted: int | None = None  # bytes of the whole answer; None: its head is not here
@@ -329,20 +356,26 @@ class _Wire(asyncio.Protocol):
     @property
     def busy(self) -> bool:
         """Whether it carries a request."""
-        return self._due_s is not None
+        return self._arrival is not None
 
-    def send(self, due_s: float, request: bytes) -> bool:
+    @property
+    def answer(self) -> bytes:
+        """What has come for the last request, all of it or a beginning."""
+        return self._buffer
+
+    def send(self, arrival: Arrival) -> bool:
         """Send a request. False: the connection has ended, and nothing was sent."""
         if self._transport is None or self.closing:
             return False
-        self._due_s, self._head_only = due_s, request.startswith(b"HEAD ")
+        self._arrival, self._head_only = arrival, arrival.request.startswith(b"HEAD ")
         self._buffer, self._wanted = b"", None
-        self._transport.write(request)
+        arrival.sent_s = time.monotonic()
+        self._transport.write(arrival.request)
         return True
 
     def give_up(self, too_old_s: float) -> None:
         """End the connection if what it carries was due before that."""
-        if self._due_s is not None and self._due_s < too_old_s:
+        if self._arrival is not None and self._arrival.due_s < too_old_s:
             self.close()
 
     def close(self) -> None:
@@ -360,11 +393,11 @@ class _Wire(asyncio.Protocol):
         self.closing = True
         if ends_here:
             self._finish()
-        due_s, self._due_s = self._due_s, None
-        self._lost(self, due_s)
+        arrival, self._arrival = self._arrival, None
+        self._lost(self, arrival)
 
     def data_received(self, data: bytes) -> None:
-        if self._due_s is None:
+        if self._arrival is None:
             return
         self._buffer = buffer = self._buffer + data if self._buffer else data
         if self._wanted is None:
@@ -393,9 +426,9 @@ class _Wire(asyncio.Protocol):
             self._wanted = -1
 
     def _finish(self) -> None:
-        due_s, self._due_s = self._due_s, None
-        if due_s is None:
+        arrival, self._arrival = self._arrival, None
+        if arrival is None:
             return
         if self.closing and self._transport is not None:
             self._transport.close()
-        self._done(self, self._status, due_s)
+        self._done(self, self._status, arrival)

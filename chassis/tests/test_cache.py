@@ -76,3 +76,14 @@ def test_an_error_answer_is_a_miss_too(redis_url: str) -> None:
         cache.call(lambda r: r.incr("k"))
     assert cache.call(lambda r: r.get("k")) == b"text"
     cache.close()
+
+
+def test_refusals_are_said_once_in_a_while(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A full server refuses every request's command: the log says so, and is not filled with it."""
+    cache = make_cache(redis_url)
+    cache.call(lambda r: r.set("k", "text"))
+    for _ in range(20):
+        with pytest.raises(CacheUnavailable):
+            cache.call(lambda r: r.incr("k"))
+    assert [record.message for record in caplog.records] == ["Cache refused a command: ResponseError"]
+    cache.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import psutil
 import psycopg2.errors
 import pytest
 
@@ -316,6 +318,64 @@ def test_a_slow_statement_is_cancelled_by_the_server(make_database: MakeDatabase
     with pytest.raises(DatabaseUnavailable, match="in time"):
         store.fetch("SELECT pg_sleep(5)")
     assert store.fetch("SELECT pg_backend_pid()") == pid
+
+
+@pytest.mark.parametrize("transaction", [False, True])
+def test_a_server_that_takes_no_changes_is_lost_to_writers_alone(
+    make_database: MakeDatabase,
+    database_url: str,
+    transaction: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A standby, or an administrator's doing: 503 and a line in the log, no breaker, and the next one connects anew, as
+    after a failover the name leads to another server; but not each one.
+    """
+    caplog.set_level("INFO", "chassis.database")
+    store = make_database(database_url, pool_size=1)
+    write = "INSERT INTO t VALUES (1)"
+
+    def change() -> object:
+        return store.transact(lambda cursor: cursor.execute(write)) if transaction else store.execute(write)
+
+    store.execute("CREATE TABLE t (n int)")
+    store.execute("SET default_transaction_read_only = on")
+    pid = store.fetch("SELECT pg_backend_pid()")
+    with pytest.raises(DatabaseUnavailable, match="no changes") as caught:
+        change()
+    assert caught.value.headers == {"Retry-After": "1"}
+    assert not store.is_open
+    assert store.fetch("SELECT count(*) FROM t") == [(0,)]
+    assert store.fetch("SELECT pg_backend_pid()") != pid
+    change()
+    assert store.fetch("SELECT count(*) FROM t") == [(1,)]
+    monkeypatch.setattr(database, "BREAKER_RESET_S", 60)
+    store.execute("SET default_transaction_read_only = on")
+    pid = store.fetch("SELECT pg_backend_pid()")
+    with pytest.raises(DatabaseUnavailable, match="no changes"):
+        change()
+    assert store.fetch("SELECT pg_backend_pid()") == pid
+    assert store.stats()["in_use"] == 0
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "Database is read-only", "Database takes changes again", "Database is read-only"
+    ]  # fmt: skip
+
+
+def test_a_connection_that_could_not_be_made_is_closed_at_once(
+    make_database: MakeDatabase, postgres_server: PostgresServer
+) -> None:
+    """Not when the garbage collector comes by: a server without a place turns away thousands in the meantime."""
+    store = make_database(postgres_server.url_of("nowhere"), operation_timeout_ms=200)
+    gc.collect()
+    gc.disable()
+    try:
+        before = psutil.Process().num_fds()
+        with pytest.raises(DatabaseUnavailable) as caught:
+            store.fetch("SELECT 1")
+        assert psutil.Process().num_fds() == before
+    finally:
+        gc.enable()
+    assert isinstance(caught.value.__cause__, psycopg2.OperationalError)
 
 
 def test_health_has_a_connection_of_its_own(make_database: MakeDatabase, database_url: str) -> None:

@@ -134,3 +134,38 @@ def test_closing_leaves_no_thread() -> None:
     proxy.close()
     proxy.close()
     assert f"cut-proxy-{proxy.port}" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_lost_pieces_come_late_and_in_order(proxy: CutProxy) -> None:
+    """Some are sent again after 200 ms; nothing is missing."""
+    with _connect(proxy) as client:
+        proxy.lose(0.5)
+        began_s = time.monotonic()
+        for number in range(4):
+            client.sendall(b"%d" % number)
+            assert client.recv(10) == b"%d" % number
+        assert time.monotonic() - began_s > 0.2
+        proxy.heal()
+        client.sendall(b"again")
+        assert client.recv(10) == b"again"
+
+
+def test_answers_come_as_garbage(proxy: CutProxy) -> None:
+    """As long as they were, and nothing like them."""
+    with _connect(proxy) as client:
+        proxy.garble()
+        client.sendall(b"HTTP/1.1 200 OK")
+        assert client.recv(100) == bytes(byte ^ 0x15 for byte in b"HTTP/1.1 200 OK")
+
+
+def test_answers_break_off_in_the_middle_of_their_body(proxy: CutProxy) -> None:
+    """The head and half of the body, and then a reset; a head alone comes through."""
+    proxy.break_off()
+    head = b"HTTP/1.1 200 OK\r\n\r\n"
+    with _connect(proxy) as client:
+        client.sendall(head)
+        assert client.recv(100) == head
+        client.sendall(head + b"body")
+        assert client.recv(100) == head + b"bo"
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)

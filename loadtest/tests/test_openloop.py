@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ from hdrh.histogram import HdrHistogram
 
 from chassis.testing import free_port
 from loadtest.machine import Cores
-from loadtest.openloop import Offer, Outcome, get, offer, offering
+from loadtest.openloop import Arrival, Offer, Outcome, get, offer, offering
 from loadtest.servers import Launch, RunningServer
 
 
@@ -180,6 +181,38 @@ def test_the_warm_up_is_not_counted() -> None:
     assert 0 < first == second < 90
 
 
+def test_arrivals_of_ones_own_are_told_what_came_of_them() -> None:
+    """Each request is made for its arrival, a body included, until there are to be no more; each is over once, with its
+    status and the whole answer, or with none and the moment at which it was sent, if it was.
+    """
+    made: list[Arrival] = []
+    over: list[tuple[Arrival, int, bytes]] = []
+
+    def arrive(due_s: float, dice: random.Random) -> Arrival:
+        made.append(Arrival(due_s, b"POST /%d HTTP/1.1\r\nContent-Length: 0\r\n\r\n" % len(made)))
+        return made[-1]
+
+    async def test(port: int) -> Outcome:
+        own = Offer(
+            port=port, per_second=300, seconds=30, connections=2, arrive=arrive,
+            over=lambda *what: over.append(what), go_on=lambda: len(made) < 20,
+        )  # fmt: skip
+        return await offering(own)
+
+    async def answered() -> Outcome:
+        async with serving(OK, after_s=0.01) as (port, _):
+            return await test(port)
+
+    assert asyncio.run(answered()).statuses[200] == len(made) >= 20
+    assert [(status, answer) for _, status, answer in over] == [(200, OK)] * len(made)
+    assert {id(arrival) for arrival, *_ in over} == {id(arrival) for arrival in made}
+    assert all(arrival.due_s <= (arrival.sent_s or 0) for arrival in made)
+    made.clear()
+    over.clear()
+    assert asyncio.run(test(free_port())).statuses[0] == len(made) == len(over)
+    assert all((status, answer, arrival.sent_s) == (0, b"", None) for arrival, status, answer in over)
+
+
 @pytest.fixture
 def upstream(tmp_path: Path) -> Iterator[RunningServer]:
     """A real server that answers at once."""
@@ -233,8 +266,8 @@ def test_an_offer_ends_when_it_is_told_to() -> None:
         async with serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok") as (port, _):
             asyncio.get_running_loop().call_later(0.5, until.set)
             began_s = asyncio.get_running_loop().time()
-            what = Offer(port=port, requests=[get("/")], per_second=200, seconds=60)
-            return await offering(what, until=until), asyncio.get_running_loop().time() - began_s
+            what = Offer(port=port, requests=[get("/")], per_second=200, seconds=60, go_on=lambda: not until.is_set())
+            return await offering(what), asyncio.get_running_loop().time() - began_s
 
     outcome, took_s = asyncio.run(run())
     assert took_s < 30

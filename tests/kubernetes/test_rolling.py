@@ -188,12 +188,11 @@ async def rehearsed(cluster: Cluster) -> Outcome:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(executor, make_links, cluster)
             mix = mix_of("gateway", prefix="guest", key=cluster.key, new_connections=NEW_CONNECTIONS)
-            load = loop.run_in_executor(
-                executor,
-                lambda: offer(
-                    Offer(port=cluster.front.port, requests=mix, per_second=PER_SECOND, seconds=AT_MOST_S), until=until
-                ),
-            )
+            what = Offer(
+                port=cluster.front.port, requests=mix, per_second=PER_SECOND, seconds=AT_MOST_S,
+                go_on=lambda: not until.is_set(),
+            )  # fmt: skip
+            load = loop.run_in_executor(executor, offer, what)
             async with asyncio.timeout(30):
                 await cluster.all_answer()
             await cluster.roll()

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -136,10 +136,12 @@ def alertmanager_tool() -> str:
 
 
 @contextmanager
-def running(name: str, command: list[str], ready: str, directory: Path) -> Iterator[None]:
-    """A server that answers at `ready`, ended when the block is left."""
+def running(
+    name: str, command: list[str], ready: str, directory: Path, *, env: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """A server that answers at `ready`, ended when the block is left. Its environment is a path, and `env`."""
     with (directory / f"{name}.log").open("wb") as log:
-        process = spawn(command, env={"PATH": "/usr/bin:/bin"}, cwd=directory, stdout=log)
+        process = spawn(command, env={"PATH": "/usr/bin:/bin", **(env or {})}, cwd=directory, stdout=log)
     try:
         wait_until(lambda: _answers(process, ready, directory / f"{name}.log"), timeout_s=30, what=f"{name} is ready")
         yield

@@ -4,8 +4,9 @@ import math
 import re
 from collections.abc import Iterator
 
+from tests.observability.faster import faster
 from tests.observability.queries import Expression, Node, every_expression, parse
-from tests.telemetry.stage import Stage, faster
+from tests.telemetry.stage import Stage
 
 SEED = """
 rate(catalogue_http_requests_total[5m])

@@ -19,6 +19,7 @@ process_max_fds                                  x          x        x      x
 process_start_time_seconds                       x          x        x      x
 app_errors_total                                 x          x        x      x     type +service
 app_uptime_seconds                               x          x        x      x
+app_workers_lost_total                           x          x        x      x
 build_info                                       x          x        x      x     commit version
 db_pool_connections                              x          x        x      x     state
 db_pool_size                                     x          x        x      x

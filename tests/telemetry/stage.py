@@ -18,11 +18,9 @@ import psutil
 
 from chassis.children import free_port, signal_group, spawn, wait_until
 from chassis.servers import PostgresServer, ValkeyServer
+from tests.observability.faster import faster
 from tests.observability.queries import OBSERVABILITY
 from tests.telemetry import upstream
-
-INTERVAL_S = 2
-"""Between two scrapes, and between two evaluations of rules."""
 
 SETTINGS = {
     "LOG_FORMAT": "json",
@@ -34,14 +32,6 @@ SETTINGS = {
     "BREAKER_RESET_MS": "200",
     "RATE_LIMITS": "address=100000/min,key=100000/min,address@static=3/min,address@failures=100000/min",
 }
-
-
-def faster(text: str) -> str:
-    """An expression or a file of rules for a system that is a minute old: short intervals, windows and steps."""
-    often = r"(?m)^(\s*(?:- )?(?:scrape_interval|scrape_timeout|evaluation_interval|interval): ).*$"
-    text = re.sub(often, rf"\g<1>{INTERVAL_S}s", text)
-    text = re.sub(r"\[\w+:\w*\]", "[5m:2s]", text)
-    return re.sub(r"\boffset \w+", "offset 4s", text)
 
 
 class Program:

@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from chassis.breaker import CircuitBreaker
 from chassis.health import Result
+from chassis.logging import Seldom
 from chassis.settings import RedisSettings
 from chassis.wires import Command, Wires
 
@@ -42,6 +43,7 @@ class Cache:
             "cache_connected", "Whether the cache answers (1) or not (0)", over_workers="livemin"
         )
         self._breaker = CircuitBreaker(reset_s=settings.breaker_reset_ms / 1000, on_change=self._log_change)
+        self._seldom = Seldom()
         self._redis: redis.Redis | None = None
         self.wires: Wires | None = None
         if settings.url is not None:
@@ -103,7 +105,8 @@ class Cache:
             self._breaker.failure()
             raise CacheUnavailable from error
         except redis.RedisError as error:  # it answered, with an error: full, loading, or not what we think it is
-            log.warning("Cache refused a command: %s", type(error).__name__)
+            if self._seldom.may_say():  # every request may be refused
+                log.warning("Cache refused a command: %s", type(error).__name__)
             raise CacheUnavailable from error
         self._breaker.success()
         return result

@@ -7,6 +7,7 @@ So the process gets a wait callback (`install_wait_callback`) that polls the soc
 from __future__ import annotations
 
 import logging
+import math
 import random
 import select
 import threading
@@ -72,12 +73,18 @@ class _TimedOut(psycopg2.OperationalError):
 def wait(connection: Any) -> None:
     """psycopg2's wait callback: poll the socket until the operation's deadline."""
     deadline_s = _deadline_s.get()
-    while (state := connection.poll()) != POLL_OK:
-        poller = select.poll()  # a new one each time: libpq may change sockets while it connects
-        poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
-        left_ms = None if deadline_s is None else max(0.0, (deadline_s - time.monotonic()) * 1000)
-        if not poller.poll(left_ms):
-            raise _TimedOut("no answer in time")
+    try:
+        while (state := connection.poll()) != POLL_OK:
+            poller = select.poll()  # a new one each time: libpq may change sockets while it connects
+            poller.register(connection.fileno(), select.POLLIN if state == POLL_READ else select.POLLOUT)
+            left_ms = None if deadline_s is None else max(0.0, (deadline_s - time.monotonic()) * 1000)
+            if not poller.poll(left_ms):
+                raise _TimedOut("no answer in time")
+    except BaseException:
+        # The traceback has this frame. A connection that could not be made would stay open for as long as somebody has
+        # the exception: until the garbage collector comes by, if it is in a cycle with a frame that it went through.
+        del connection
+        raise
 
 
 def install_wait_callback() -> None:
@@ -121,6 +128,7 @@ class Database:
     Connections are made outside any lock and no sooner than needed, never more than `pool_size`. A connection that
     the server closed while it was idle is found before anything is sent on it, so that every statement, also a write,
     can go out on another one. A lost or slow server opens a breaker: callers get 503 at once while one of them tries.
+    One that takes no writes (a standby, for instance) is lost to writers alone.
 
     Raises (all methods): DatabaseUnavailable, PoolExhausted, DeadlineExceeded; psycopg2.Error for what a statement
     itself did wrong (a unique violation, for example).
@@ -132,6 +140,8 @@ class Database:
         self._limit_s = settings.operation_timeout_ms / 1000
         self._statement_limit_ms = max(1, settings.operation_timeout_ms - 2 * CANCEL_MARGIN_MS)
         self._answered_s = 0.0
+        self._refuses_writes = False
+        self._gave_up_s = -math.inf
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._health_lock = threading.Lock()
@@ -235,13 +245,23 @@ class Database:
             pooled = self._take()
         try:
             yield pooled.dbapi_connection, deadline_s
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
+                self._give_up(pooled.dbapi_connection)
             if pooled.dbapi_connection is not None and pooled.dbapi_connection.closed:
                 self._connection_errors.inc()
                 pooled.invalidate()
             raise
         finally:
             pooled.close()
+
+    def _give_up(self, connection: Any) -> None:
+        """Close a connection to what was the primary, perhaps: the name may lead elsewhere by now. One at a time, as
+        connecting for every write that is refused would cost the readers more than all their reads.
+        """
+        if time.monotonic() - self._gave_up_s >= BREAKER_RESET_S:
+            self._gave_up_s = time.monotonic()
+            connection.close()
 
     def _take(self) -> Any:
         began_s = time.monotonic()
@@ -282,6 +302,10 @@ class Database:
                     result = call()
                 except psycopg2.errors.QueryCanceled as error:
                     raise _out_of_time(deadline_s) from error
+                except psycopg2.errors.ReadOnlySqlTransaction as error:
+                    self._answered()  # reads go on
+                    self._log_writes(refused=True)
+                    raise DatabaseUnavailable("The database takes no changes now") from error
                 except _TRANSIENT as error:
                     lost_write = not retry_when_sent and not isinstance(error, _NotSent)
                     again_s = None if lost_write or isinstance(error, _TimedOut) else next(retries, None)
@@ -299,6 +323,8 @@ class Database:
                     raise
                 else:
                     self._answered()
+                    if self._refuses_writes and not retry_when_sent:
+                        self._log_writes(refused=False)
                     return result
 
     def _answered(self) -> None:
@@ -310,6 +336,14 @@ class Database:
             log.error("Database is unavailable: %s:%s", self._settings.host, self._settings.port)
         else:
             log.info("Database is available again")
+
+    def _log_writes(self, *, refused: bool) -> None:
+        """Once for each change; two threads that find it out at the same time may say it twice."""
+        if refused and not self._refuses_writes:
+            log.error("Database is read-only: %s:%s", self._settings.host, self._settings.port)
+        elif not refused:
+            log.info("Database takes changes again")
+        self._refuses_writes = refused
 
     # --- health ---
 

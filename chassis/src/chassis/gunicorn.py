@@ -18,7 +18,7 @@ from typing import Any
 
 import gunicorn.glogging
 
-from chassis import lifecycle, logging
+from chassis import lifecycle, logging, losses
 from chassis.process import MASTER_PID_VARIABLE, limit_malloc_arenas
 from chassis.settings import ServiceSettings, SettingsError, load
 
@@ -85,9 +85,11 @@ def configure(
     def child_exit(_server: Any, worker: Any) -> None:
         from prometheus_client import multiprocess
 
+        losses.OF_THIS_SERVICE.gone(worker.age)
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
     def worker_exit(_server: Any, worker: Any) -> None:
+        losses.OF_THIS_SERVICE.ended(worker.age)
         application = getattr(worker, "wsgi", None) or getattr(worker, "asgi", None)
         life = getattr(application, "extensions", {}).get("lifecycle")
         if life is not None:
@@ -139,7 +141,7 @@ def _metrics_directory(wanted: Path | None, service: str) -> Path:
     else:
         directory = wanted
         directory.mkdir(parents=True, exist_ok=True)
-        for path in directory.glob("*.db"):  # of the run before: pids come again
+        for path in directory.glob("*.db*"):  # of the run before: pids come again
             path.unlink(missing_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
     return directory

@@ -199,6 +199,22 @@ def batch_requests(batch: Batch | None) -> None:
     _requests.write = None if batch is None else batch.write
 
 
+class Seldom:
+    """Whether something that every request may run into is said now: once in `every_s`."""
+
+    def __init__(self, *, every_s: float = 10.0) -> None:
+        self._every_s = every_s
+        self._again_s = 0.0
+
+    def may_say(self) -> bool:
+        """True once, and again when the time is over."""
+        now_s = time.monotonic()
+        if now_s < self._again_s:
+            return False
+        self._again_s = now_s + self._every_s
+        return True
+
+
 class StdoutHandler(logging.Handler):
     """Writes each line with one system call, so that lines of several workers never mix."""
 

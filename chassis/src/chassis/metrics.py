@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from chassis import process
+from chassis import losses, process
 
 if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
@@ -23,9 +22,6 @@ SERVER_ERRORS = (500, 503, 504)
 """Counted from 0: a counter that comes into being with its first event has no increase yet, so no rate would show the
 first error, and a query for errors would be empty instead of 0.
 """
-
-NEW_FILE_S = 1.0
-"""How long a metrics file may be empty; it is a matter of microseconds on a machine that is not busy."""
 
 
 class Pool(Protocol):
@@ -47,6 +43,9 @@ class Metrics:
         # runs first, must have set the directory by then. So it is imported here and nowhere else.
         import prometheus_client as prometheus
 
+        from chassis import metrics_files
+
+        metrics_files.install()
         self._prometheus = prometheus
         self._labels = (service, version, commit)
         self._multiprocess = "PROMETHEUS_MULTIPROC_DIR" in os.environ
@@ -150,14 +149,7 @@ class Metrics:
 
     def exposition(self) -> tuple[bytes, str]:
         """The text for Prometheus and its content type."""
-        give_up_s = time.monotonic() + NEW_FILE_S
-        while True:
-            try:
-                return self._text(), self._prometheus.CONTENT_TYPE_LATEST
-            except struct.error:  # a worker that starts has made a file and written nothing into it yet
-                if time.monotonic() >= give_up_s:
-                    raise
-                time.sleep(0.005)
+        return self._text(), self._prometheus.CONTENT_TYPE_LATEST
 
     def samples(self, *names: str) -> Iterator[tuple[str, dict[str, str], float]]:
         """(name, labels, value) of the samples of those names, totals over all workers.
@@ -267,10 +259,13 @@ class _Facts:
         yield build
         tree = process.tree_usage()
         yield GaugeMetricFamily(
-            "app_uptime_seconds", "Seconds since the service started", max(0.0, time.time() - tree.start_time_s)
+            "app_uptime_seconds", "Seconds since the service started", time.time() - tree.start_time_s
         )
         yield CounterMetricFamily(
             "process_cpu_seconds", "CPU time of the master and all workers there ever were, seconds", tree.cpu_s
+        )
+        yield CounterMetricFamily(
+            "app_workers_lost", "Workers that died without being told to end", losses.OF_THIS_SERVICE.count
         )
         yield GaugeMetricFamily("process_start_time_seconds", "Start of the master, Unix time", tree.start_time_s)
         for name, text, value in (

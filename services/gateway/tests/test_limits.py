@@ -47,7 +47,9 @@ def begin(gateway: Gateway, target: str) -> Client:
 def test_requests_over_the_cap_are_503_at_once(
     start_gateway: StartGateway, backend: Backend, user: Backend, env: dict[str, str], other_service: int
 ) -> None:
-    """With Retry-After; those in flight are answered, the gateway's own addresses always are, and room is reused."""
+    """With Retry-After, and counted; those in flight are answered, the gateway's own addresses always are, and room is
+    reused.
+    """
     gate = Gate()
     backend.on("/api/products/gate", gate)
     gateway = start_gateway(WEB_CONCURRENCY="1", USER_URL=user.url, **env)
@@ -59,6 +61,8 @@ def test_requests_over_the_cap_are_503_at_once(
     assert (answer.status, answer.get("retry-after")) == (503, "1")
     assert answer.get("content-type") == "application/problem+json"
     assert gateway.ask("GET", "/api/v1/users").status == other_service
+    gateway.wait_metric('gateway_shed_total{upstream="catalogue"}', 1)
+    gateway.wait_metric('gateway_shed_total{upstream="user"}', int(other_service == 503))
     assert gateway.ask("GET", "/health/ready").status == 200
     assert gateway.ask("GET", "/api/service-status").json()["services"]["catalogue"] == "up"
     gate.open.set()

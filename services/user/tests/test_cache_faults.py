@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import redis
 
 from chassis.servers import ValkeyServer
 from chassis.testing import wait_until
@@ -99,6 +100,22 @@ def test_a_redis_that_hangs_and_goes_on_gives_nothing_old(
         private_redis.resume()
         assert set(written) <= names(page(reader))
         assert set(written) <= names(page(writer))
+
+
+def test_a_full_redis_that_drops_nothing_gives_nothing_old(
+    pair: list[GunicornProcess], private_redis: ValkeyServer
+) -> None:
+    """maxmemory reached with `noeviction`: a generation cannot be set, pages are still there, and are not read."""
+    writer, reader = pair
+    with redis.Redis.from_url(private_redis.url) as client:
+        for number in range(5):
+            wait_until(lambda: is_hit(reader) and is_hit(writer), timeout_s=5)
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", "1mb")
+            add(writer, f"user{number}")
+            assert f"user{number}" in names(page(reader))
+            assert f"user{number}" in names(page(writer))
+            client.config_set("maxmemory", "0")
 
 
 @pytest.mark.slow

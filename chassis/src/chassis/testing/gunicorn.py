@@ -25,11 +25,18 @@ class GunicornProcess:
     one from elsewhere).
 
     `env` is added to a bare environment; `PORT` is free unless given, `METRICS_DIR` is under
-    `directory`, and `DRAIN_SECONDS` is 0.
+    `directory`, and `DRAIN_SECONDS` is 0. With a `log_file` the log goes to its end, and is not read here.
     """
 
     def __init__(
-        self, service: str, *, directory: Path, env: Mapping[str, str], module: str = "wsgi", app: str = ""
+        self,
+        service: str,
+        *,
+        directory: Path,
+        env: Mapping[str, str],
+        module: str = "wsgi",
+        app: str = "",
+        log_file: Path | None = None,
     ) -> None:
         port = env.get("PORT") or str(free_port())
         metrics = directory / f"{service}-metrics-{port}"
@@ -41,13 +48,14 @@ class GunicornProcess:
         self.url = f"http://127.0.0.1:{port}"
         self.lines: list[str] = []
         application = app or f"{service}.{module}:app"
-        self._process = spawn(
-            [sys.executable, "-m", "gunicorn", "-c", f"python:{service}.gunicorn_conf", application],
-            env={**inherited, **own, **env},
-            cwd=directory,
-            death_signal=signal.SIGKILL,
-            stdout=subprocess.PIPE,
-        )
+        with contextlib.ExitStack() as stack:
+            self._process = spawn(
+                [sys.executable, "-m", "gunicorn", "-c", f"python:{service}.gunicorn_conf", application],
+                env={**inherited, **own, **env},
+                cwd=directory,
+                death_signal=signal.SIGKILL,
+                stdout=stack.enter_context(log_file.open("ab")) if log_file else subprocess.PIPE,
+            )
         self._reader = threading.Thread(target=self._read, name=f"{service}-logs", daemon=True)
         self._reader.start()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 import threading
@@ -11,13 +12,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 from chassis.children import free_port
 
+RESEND_S = 0.2
+"""After which TCP sends a lost packet again, for the first time (Linux, TCP_RTO_MIN)."""
 _HOST = "127.0.0.1"
+_GARBLED = bytes(byte ^ 0x15 for byte in range(256))
 
 
 class CutProxy:
     """Forwards 127.0.0.1:`port` to a target, in a thread of its own, until told otherwise. A context manager.
 
-    `cut`, `hang`, `delay` and `heal` may be called from any thread and have taken effect when they return.
+    `cut`, `hang`, `delay`, `lose`, `garble`, `break_off` and `heal` may be called from any thread and have taken effect
+    when they return.
     """
 
     def __init__(self, target_host: str, target_port: int) -> None:
@@ -26,6 +31,9 @@ class CutProxy:
         self.port = free_port()
         self.connections = 0
         self._delay_s = 0.0
+        self._lost = 0.0
+        self._garbles = self._breaks = False
+        self._dice = random.Random(1)  # noqa: S311 - the same losses each time
         self._tasks: set[asyncio.Task[None]] = set()
         self._sockets: set[socket.socket] = set()
         self._listener: asyncio.Server | None = None
@@ -62,6 +70,20 @@ class CutProxy:
         """Hold back every piece of an answer for so long."""
         self._delay_s = seconds
 
+    def lose(self, share: float) -> None:
+        """Lose so many of the pieces, either way, as a network does that loses packets: TCP sends them again after
+        200 ms, and after twice as long each time that they are lost again.
+        """
+        self._lost = share
+
+    def garble(self) -> None:
+        """Let answers come as something else, of the same length."""
+        self._garbles = True
+
+    def break_off(self) -> None:
+        """Reset the connection in the middle of an answer's body. Heads, and answers without a body, come whole."""
+        self._breaks = True
+
     def heal(self) -> None:
         """Undo all of it; what hung goes on where it stopped."""
         self._run(self._heal())
@@ -97,7 +119,8 @@ class CutProxy:
         self._flowing.clear()
 
     async def _heal(self) -> None:
-        self._delay_s = 0.0
+        self._delay_s = self._lost = 0.0
+        self._garbles = self._breaks = False
         self._flowing.set()
         await self._listen()
 
@@ -134,12 +157,28 @@ class CutProxy:
             while piece := await reader.read(65536):
                 if answers and self._delay_s:
                     await asyncio.sleep(self._delay_s)
+                again_s = RESEND_S
+                while self._lost and self._dice.random() < self._lost:
+                    await asyncio.sleep(again_s)
+                    again_s *= 2
                 await self._flowing.wait()
-                writer.write(piece)
+                if answers and self._garbles:
+                    piece = piece.translate(_GARBLED)
+                middle = _middle(piece) if answers and self._breaks else 0
+                writer.write(piece[: middle or None])
                 await writer.drain()
+                if middle:
+                    _reset(writer)  # and the other side learns of it as the client's end
+                    return
             await self._flowing.wait()
         with contextlib.suppress(OSError):
             writer.write_eof()
+
+
+def _middle(piece: bytes) -> int:
+    """Where to break off in a piece of an answer; 0 if it has nothing of a body."""
+    body_at = piece.find(b"\r\n\r\n") + 4 if piece.startswith(b"HTTP/") else 0
+    return body_at + (len(piece) - body_at) // 2 if len(piece) > body_at else 0
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

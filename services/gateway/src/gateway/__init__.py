@@ -139,4 +139,5 @@ def create_app(settings: Settings, *, addresses_of: NameResolver | None = None) 
         observer=observer,
         feed=feed,
         relay=relay,
+        shed=proxy.shed,
     )

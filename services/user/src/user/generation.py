@@ -18,6 +18,7 @@ import redis
 
 from chassis.cache import Cache
 from chassis.errors import DeadlineExceeded, Unavailable
+from chassis.logging import Seldom
 from chassis.wires import Wires
 from user.repository import Users
 
@@ -65,6 +66,7 @@ class Line:
         self._connection: Any = None
         self._owed = 0
         self._rest_until_s = 0.0
+        self._seldom = Seldom()
 
     def keep(self) -> None:
         """Connect if it is not connected, so that the line stands when it is needed, and read what is owed."""
@@ -122,7 +124,8 @@ class Line:
                 self._connection.read_response()
                 ok = True
             except redis.ResponseError as error:
-                log.warning("Cache refused an announcement: %s", type(error).__name__)
+                if self._seldom.may_say():
+                    log.warning("Cache refused an announcement: %s", type(error).__name__)
                 ok = False
         return ok
 
@@ -169,7 +172,10 @@ class Generation:
         """Make all cached pages unreadable, everywhere. To be called after a commit, before it is answered."""
         if not self._cache.configured:
             return
-        if not self._line.send(b"SET", KEY, new_token(self._epoch).name):
+        if self._line.send(b"SET", KEY, new_token(self._epoch).name):
+            return
+        # A server that is full refuses what takes memory, and this does not: without a generation nothing is read.
+        if not self._line.send(b"DEL", KEY):
             self._begin_epoch()
 
     def _begin_epoch(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chassis import context
@@ -79,6 +79,7 @@ class Edge:
         observer: Observer,
         feed: Feed,
         relay: EventRelay,
+        shed: Callable[[Target], None],
     ) -> None:
         self.settings = settings
         self.cache = cache
@@ -99,6 +100,7 @@ class Edge:
         self._feed = feed
         self._relay = relay
         self._uploads = Uploads()
+        self._shed = shed
         self._in_flight = 0
         self._places: dict[bytes, Place] = {}
 
@@ -210,6 +212,7 @@ class Edge:
     async def _ask(self, request: Request, place: Place, target: Target, send: Send, needed: str | None) -> int:
         """Answer with what a service behind says, or has said, as one of so many requests at a time."""
         if self._in_flight >= self.settings.max_in_flight:
+            self._shed(target)
             raise Unavailable("The gateway is busy")
         self._in_flight += 1
         status = ABANDONED

@@ -107,7 +107,7 @@ class Proxy:
         self._peers = peers
         self._blame_after_s = timeout_s * _BLAME_SHARE
         self._shed = metrics.counter(
-            "gateway_shed_total", "Requests turned away because an upstream had enough", ("upstream",)
+            "gateway_shed_total", "Requests turned away because an upstream or the gateway had enough", ("upstream",)
         )
         self._retries = metrics.counter(
             "gateway_retries_total", "Requests sent again by what came of it", ("upstream", "outcome")
@@ -116,6 +116,12 @@ class Proxy:
             self._shed.labels(service)
             for outcome in ("answered", "failed", "over_budget"):
                 self._retries.labels(service, outcome)
+
+    def shed(self, target: Target) -> None:
+        """Count a request that was turned away before anybody was asked, under the upstream that it was for."""
+        route = target.choose()
+        if route is not None:
+            self._shed.labels(self._lanes.of(route).label).inc()
 
     async def forward(
         self, request: Request, target: Target, route: Route, send: Send, headers: Sequence[Header] = ()
