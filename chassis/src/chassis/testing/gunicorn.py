@@ -63,7 +63,7 @@ class GunicornProcess:
     @property
     def logs(self) -> list[dict[str, Any]]:
         """What was logged until now, one dictionary a line; lines that are no JSON object have only `raw`."""
-        return [_parsed(line) for line in list(self.lines)]
+        return [parsed(line) for line in list(self.lines)]
 
     def wait_alive(self, *, timeout_s: float = 20.0) -> Self:
         """Wait for 200 from /health/live, and until every worker has made its application: the one that answered may be
@@ -144,7 +144,8 @@ class GunicornProcess:
                     self.lines.append(line.decode(errors="replace").rstrip("\n"))
 
 
-def _parsed(line: str) -> dict[str, Any]:
+def parsed(line: str) -> dict[str, Any]:
+    """A line of a log as a dictionary; one that is no JSON object has only `raw`."""
     try:
         value = json.loads(line)
     except ValueError:
