@@ -96,7 +96,9 @@ class JsonFormatter(OrjsonFormatter):
         if template is None:
             template = self._template(*kind)
             if len(template) > _MOST_TEMPLATE_BYTES:
-                template = self._template(*kind[:2], f"{kind[2][:_REMEMBERED_PATH]}…", *kind[3:])
+                level, method, path, protocol, route, status, remote_addr = kind
+                path = f"{path[:_REMEMBERED_PATH]}…"
+                template = self._template(level, method, path, protocol, route, status, remote_addr)
             elif len(kind[2]) <= _REMEMBERED_PATH:
                 if len(self._templates) >= _MOST_TEMPLATES:
                     self._templates.clear()
