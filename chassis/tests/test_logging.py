@@ -54,6 +54,8 @@ def test_a_record_has_the_fields_of_the_contract() -> None:
         ("redis://:s3cr3t@cache", "s3cr3t"),
         ("Key (email)=(ada@example.com) already exists", "ada@example"),
         ("GET /api/v1/users/grace.hopper@navy.mil", "grace.hopper"),
+        ("GET /api/v1/users/grace.hopper%40navy.mil", "grace.hopper"),
+        ("GET /api/v1/users/grace.hopper%252540navy.mil", "grace.hopper"),
     ],
 )
 def test_credentials_and_addresses_do_not_reach_the_log(

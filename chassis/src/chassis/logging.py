@@ -26,6 +26,8 @@ _SECRET = re.compile(
     r"|(?P<kept>\\(?:u[0-9a-fA-F]{4}|[^u]))"  # of JSON: `\u001f@a` has no address in it, and must stay an escape
     r"|[^\s@\"'<>()=,:;/\\]++(?:@[^\s@\"'<>()=,:;/\\]+|(?P<word>))"
 )
+_ESCAPED_AT = re.compile(r"%(?:25)*40")
+"""The sign in a path that was escaped more than once: who reads the log would undo it."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters, ends of lines, and what turns the direction of the text around it."""
 _access = logging.getLogger("access")
@@ -54,8 +56,14 @@ _requests = _RequestLines()
 
 
 def _redact(line: str) -> str:
-    """Put `***` for credentials in URLs and for e-mail addresses. The `@` test keeps the usual line free of cost."""
-    return _SECRET.sub(lambda match: "***" if match.lastgroup is None else match[0], line) if "@" in line else line
+    """Put `***` for credentials in URLs and for e-mail addresses. The first test keeps the usual line free of cost."""
+    return _SECRET.sub(_hidden, line) if "@" in line or "%" in line else line
+
+
+def _hidden(match: re.Match[str]) -> str:
+    kind = match.lastgroup
+    is_address = kind is None or (kind == "word" and _ESCAPED_AT.search(match[0]) is not None)
+    return "***" if is_address else match[0]
 
 
 class JsonFormatter(OrjsonFormatter):
@@ -140,11 +148,14 @@ class JsonFormatter(OrjsonFormatter):
         return b"%b.%03d+00:00" % (known[1], (created_s - second) * 1000)
 
 
+_UNSAFE = re.compile(rb"[@%\x7f]")
+
+
 def _safe(data: bytes) -> bytes:
     """JSON without secrets, and without what terminals and line readers act on: it need not escape control characters
     beyond ASCII, nor DEL.
     """
-    if data.isascii() and b"@" not in data and b"\x7f" not in data:
+    if data.isascii() and not _UNSAFE.search(data):
         return data
     return _redact(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", data.decode())).encode()
 
