@@ -67,6 +67,10 @@ images:  ## Build the image of every service
 			--tag storefront-$$service:1.0.0 $(IMAGE_FLAGS) . >/dev/null || exit; \
 	done
 
+.PHONY: sbom
+sbom: setup  ## Write a bill of materials of each image and of the function to build/sbom (CycloneDX)
+	@$(PY) -m scripts.sbom
+
 ##@ Check
 
 .PHONY: test
@@ -111,6 +115,11 @@ typecheck: setup  ## Check types
 lock-check: setup  ## Check that the pins are what every pyproject.toml asks for
 	@$(PY) scripts/check_pins.py
 
+# An accepted one is in requirements/accepted.toml. Without the internet it says so and passes; ARGS=--online fails then.
+.PHONY: audit
+audit: setup  ## Check that nothing that is pinned has a known vulnerability
+	@$(PY) -m scripts.audit $(ARGS)
+
 .PHONY: style imports text
 style: setup
 	@$(PY) -m ruff check
@@ -121,6 +130,7 @@ text: setup
 	@$(PY) scripts/check_text.py
 	@$(PY) scripts/variables.py --check
 	@$(PY) scripts/figures.py --check
+	@$(PY) -m scripts.licences --check
 
 ##@ Change
 
@@ -133,6 +143,10 @@ format: setup  ## Format the code and mend what can be mended by itself
 docs: setup  ## Write what the READMEs and .env.example take from the code and the last results anew
 	@$(PY) scripts/variables.py
 	@$(PY) scripts/figures.py
+
+.PHONY: licences
+licences: setup  ## Write the list of what is shipped and under which licence anew
+	@$(PY) -m scripts.licences
 
 .PHONY: dashboards
 dashboards: setup  ## Make Grafana's dashboards anew, from Python and the runbook
@@ -163,7 +177,7 @@ setup:  ## Make .venv (every verb does so when it has to); PYTHON=python3.12 for
 .PHONY: clean
 clean:  ## Remove .venv and every cache; the data in .run stays
 	@rm -rf .venv .venv.lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis \
-		tests/observability/node/node_modules k8s/tools/node_modules k8s/tools/python k8s/tools/kubectl
+		build tests/observability/node/node_modules k8s/tools/node_modules k8s/tools/python k8s/tools/kubectl
 	@find . -path ./.git -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +
 
 .PHONY: help

@@ -49,14 +49,15 @@ secret postgres-links | give "$SERVICE" links/db_password
 secret postgres-gateway | give "$SERVICE" gateway/db_password
 secret postgres-exporter | give "$NOBODY" postgres-exporter/password
 
-# Each client of Redis has a user that can do what the client does. `health` may only ping, so it needs no secret.
+# Each client of Redis has a user that can do what the client does, with its own keys and channels: who may write the
+# gateway's could make routes and keys. `health` may only ping, so it needs no secret.
 user=$(secret redis-user) links=$(secret redis-links) gateway=$(secret redis-gateway) exporter=$(secret redis-exporter)
 give "$REDIS" redis/users.acl <<END
 user default off
 user health on nopass -@all +ping
-user user on >$user ~* &* +@all -@admin -@dangerous +info
-user links on >$links ~* &* +@all -@admin -@dangerous +info
-user gateway on >$gateway ~* &* +@all -@admin -@dangerous +info
+user user on >$user ~{users}:* +@all -@admin -@dangerous +info
+user links on >$links ~{links}:* +@all -@admin -@dangerous +info
+user gateway on >$gateway ~gateway:* ~{gateway:* &{gateway:* +@all -@admin -@dangerous +info
 user exporter on >$exporter -@all +@connection +info +config|get +slowlog|get +slowlog|len +latency|latest +client|list
 END
 printf 'redis://user:%s@redis:6379/0' "$user" | give "$SERVICE" user/redis_url

@@ -50,9 +50,9 @@ cat <<END
   users.acl: |
     user default off
     user health on nopass -@all +ping
-    user user on >$redis_user ~* &* +@all -@admin -@dangerous +info
-    user links on >$redis_links ~* &* +@all -@admin -@dangerous +info
-    user gateway on >$redis_gateway ~* &* +@all -@admin -@dangerous +info
+    user user on >$redis_user ~{users}:* +@all -@admin -@dangerous +info
+    user links on >$redis_links ~{links}:* +@all -@admin -@dangerous +info
+    user gateway on >$redis_gateway ~gateway:* ~{gateway:* &{gateway:* +@all -@admin -@dangerous +info
 END
 secret load-keys
 entry keys "$admin"

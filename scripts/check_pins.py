@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
-HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}\b")
+HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})\b")
 SERVICES = ("catalogue", "user", "gateway", "links")
 FUNCTION = "functions/redirect/requirements"
 """The pins of the redirect function lie beside it, where its platform looks for them."""
@@ -29,7 +30,7 @@ PEERS = "peers"
 
 @dataclass(frozen=True)
 class Pin:
-    """One line of a pin file."""
+    """What is pinned of one package."""
 
     version: Version
     applies: bool  # on this platform
@@ -41,6 +42,7 @@ class Package:
 
     dependencies: list[str]
     extras: dict[str, list[str]]
+    version: str
 
 
 def packages(root: Path) -> dict[str, Package]:
@@ -50,13 +52,24 @@ def packages(root: Path) -> dict[str, Package]:
     for path in [root / "chassis", *folders, root / "stack"]:
         if (path / "pyproject.toml").is_file():
             project = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]
-            found[project["name"]] = Package(project["dependencies"], project.get("optional-dependencies", {}))
+            extras = project.get("optional-dependencies", {})
+            found[project["name"]] = Package(project["dependencies"], extras, project["version"])
     return found
 
 
-def read_pins(path: Path) -> tuple[dict[str, Pin], list[str]]:
-    """The pins of one file by canonical name, and what is wrong with its lines."""
-    pins: dict[str, Pin] = {}
+@dataclass(frozen=True)
+class Pinned:
+    """One line of a pin file, as it stands there."""
+
+    name: str  # canonical
+    version: Version
+    marker: Marker | None
+    hashes: tuple[str, ...]  # SHA-256, of each file that the index has of this version
+
+
+def parse(path: Path) -> tuple[list[Pinned], list[str]]:
+    """The lines of a pin file, whatever platform they are for, and what is wrong with them."""
+    pinned: list[Pinned] = []
     lines = path.read_text("utf-8").splitlines()
     errors = [f"{line.strip()!r} names an address" for line in lines if "://" in line]
     text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
@@ -74,12 +87,22 @@ def read_pins(path: Path) -> tuple[dict[str, Pin], list[str]]:
         if [one.operator for one in specifiers] != ["=="] or specifiers[0].version.endswith("*"):
             errors.append(f"{words!r} is not pinned to one version")
             continue
-        if not HASH.search(f" --hash{hashes}"):
+        found = tuple(HASH.findall(f" --hash{hashes}"))
+        if not found:
             errors.append(f"{requirement.name} has no hash")
-        applies = requirement.marker is None or requirement.marker.evaluate()
-        name = canonicalize_name(requirement.name)
-        if applies or name not in pins:  # one for older Pythons and one for newer: the one for this
-            pins[name] = Pin(Version(specifiers[0].version), applies)
+        version = Version(specifiers[0].version)
+        pinned.append(Pinned(canonicalize_name(requirement.name), version, requirement.marker, found))
+    return pinned, errors
+
+
+def read_pins(path: Path) -> tuple[dict[str, Pin], list[str]]:
+    """The pins of one file by canonical name, and what is wrong with its lines."""
+    pins: dict[str, Pin] = {}
+    pinned, errors = parse(path)
+    for each in pinned:
+        applies = each.marker is None or each.marker.evaluate()
+        if applies or each.name not in pins:  # one for older Pythons and one for newer: the one for this
+            pins[each.name] = Pin(each.version, applies)
     return pins, errors
 
 
@@ -89,6 +112,8 @@ class Closure:
     def __init__(self, pins: dict[str, Pin], local: dict[str, Package], *, optional: bool = False) -> None:
         self.errors: list[str] = []
         self.reached: set[str] = set()
+        self.edges: dict[str, set[str]] = {}
+        """Who needs what, by name."""
         self._pins = pins
         self._local = local
         self._optional = optional
@@ -104,6 +129,7 @@ class Closure:
 
     def _require(self, requirement: Requirement, wanted_by: str) -> None:
         name = canonicalize_name(requirement.name)
+        self.edges.setdefault(wanted_by, set()).add(name)
         seen = (str(requirement), wanted_by)
         if seen in self._seen:
             return
@@ -134,7 +160,8 @@ def _installed(name: str) -> bool:
     return next(iter(metadata.distributions(name=name)), None) is not None
 
 
-def _lines(path: Path) -> list[str]:
+def requirement_lines(path: Path) -> list[str]:
+    """The requirements in a file of `requirements/*.in`."""
     lines = (line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines())
     return [line for line in lines if line]
 
@@ -145,10 +172,10 @@ def check(root: Path) -> Iterator[str]:
     requirements = root / "requirements"
     everything = [f"{name}[{','.join(package.extras)}]" for name, package in local.items()]
     wanted = {
-        "uv": _lines(requirements / "uv.in"),
-        "dev": _lines(requirements / "dev.in") + everything,
-        "load": _lines(requirements / "load.in"),
-        PEERS: _lines(requirements / "peers.in"),
+        "uv": requirement_lines(requirements / "uv.in"),
+        "dev": requirement_lines(requirements / "dev.in") + everything,
+        "load": requirement_lines(requirements / "load.in"),
+        PEERS: requirement_lines(requirements / "peers.in"),
         **{service: [f"storefront-{service}"] for service in SERVICES},
         FUNCTION: ["storefront-links-lookup[function]"],
     }

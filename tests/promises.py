@@ -6,7 +6,7 @@ A test asks for `promise` and says what it measured; the row is in the table whe
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import pytest
@@ -28,7 +28,7 @@ class Promise(Protocol):
 
 
 @pytest.fixture
-def promise(record_property: pytest.RecordProperty) -> Iterator[Promise]:
+def promise(record_property: Callable[[str, object], None]) -> Iterator[Promise]:
     """Say what was measured; at the end of the test all promises that were broken are named at once."""
     broken: list[str] = []
 
@@ -49,7 +49,7 @@ def rows(terminalreporter: pytest.TerminalReporter) -> list[Row]:
         for report in reports:
             for name, value in getattr(report, "user_properties", ()):
                 if name == _KEY:
-                    found[tuple(value)] = None  # type: ignore[index]
+                    found[tuple(value)] = None
     return list(found)
 
 

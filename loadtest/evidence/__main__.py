@@ -65,7 +65,7 @@ def run(names: Sequence[str], *, quick: bool, console: Console) -> dict[str, Any
     if not cores.pinned:
         console.print("No core can be set aside for the server under test here: ratios are rougher.", style="yellow")
     began_s = time.monotonic()
-    parts: list[Part] = []
+    parts: list[dict[str, Any]] = []
     with (
         tempfile.TemporaryDirectory(prefix="storefront-evidence-") as directory,
         running_stores(Path(directory)) as stores,
@@ -83,10 +83,12 @@ def run(names: Sequence[str], *, quick: bool, console: Console) -> dict[str, Any
                 fleet=fleet,
                 quick=quick,
             )
+            part_began_s = time.monotonic()
             try:
-                parts.append(module.measure(stage))
+                part: Part = module.measure(stage)
             finally:
                 fleet.stop()
+            parts.append({**part.record(), "took_s": round(time.monotonic() - part_began_s)})
             progress.update(tasks[name], completed=progress.tasks[tasks[name]].total, description=f"{name}: done")
     return {
         "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,7 +97,7 @@ def run(names: Sequence[str], *, quick: bool, console: Console) -> dict[str, Any
         "complete": set(names) == set(PARTS),
         "took_s": round(time.monotonic() - began_s),
         "machine": machine.facts(cores),
-        "parts": [part.record() for part in parts],
+        "parts": parts,
     }
 
 

@@ -7,16 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
 from tests.kubernetes import tools
+from tests.kubernetes.custom import CRDS, faults
 from tests.kubernetes.tools import ALL, CUSTOM, K8S, NEWEST, OLDEST, ROOT, TOOLS, documents, validate
 
 pytestmark = pytest.mark.kubernetes
 
-CRDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("crds.yaml").read_text("utf-8"))
 APPLY_LIMIT_BYTES = 262_144
 """`kubectl apply` keeps the whole object in an annotation, and annotations may have this much together."""
 
@@ -45,7 +44,54 @@ def test_custom_objects_have_their_shape(overlay: str) -> None:
     """ServiceMonitor, Gateway and HTTPRoute are what their definitions say, as far as k8s/ uses them."""
     for each in documents(overlay):
         if each["kind"] in CUSTOM:
-            jsonschema.validate(each, CRDS[each["kind"]])
+            assert list(faults(each)) == []
+
+
+LISTENER = {"name": "more", "port": 8443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "storefront-tls"}]}}
+WRONG: list[tuple[str, str, Any]] = [
+    ("ServiceMonitor", "spec.sampleLimit", "20000"),
+    ("ServiceMonitor", "spec.endpoints.0.interval", "30"),
+    ("ServiceMonitor", "spec.endpoints.0.interval", "30s1m"),
+    ("ServiceMonitor", "spec.endpoints.0.interval", "5s"),
+    ("ServiceMonitor", "spec.endpoints.0.portName", "http"),
+    ("Gateway", "spec.gatewayClassName", ""),
+    ("Gateway", "spec.listeners.0.hostname", "*.*.example.com"),
+    ("Gateway", "spec.listeners.0.name", "Https"),
+    ("Gateway", "spec.listeners.0.name", "http"),
+    ("Gateway", "spec.listeners.0.tls", {"certificateRefs": []}),
+    ("Gateway", "spec.listeners.0.tls", {"mode": "Passthrough"}),
+    ("Gateway", "spec.listeners.1.tls", LISTENER["tls"]),
+    ("Gateway", "spec.listeners.1", LISTENER | {"protocol": "TLS"}),
+    ("Gateway", "spec.listeners.1", {"name": "more", "port": 1, "protocol": "TCP", "hostname": "shop.example.com"}),
+    ("Gateway", "spec.listeners.1", LISTENER | {"port": 443, "hostname": "shop.example.com"}),
+    ("HTTPRoute", "spec.parentRefs", []),
+    ("HTTPRoute", "spec.parentRefs", [{"name": "storefront"}, {"name": "storefront", "sectionName": "http"}]),
+    ("HTTPRoute", "spec.rules.0.timeouts", {"request": "10s", "backendRequest": "1m"}),
+    ("HTTPRoute", "spec.rules.0.timeouts", {"request": "1d"}),
+    ("HTTPRoute", "spec.rules.0.matches.0.path.value", "links"),
+    ("HTTPRoute", "spec.rules.0.matches.0.path.value", "/a//b"),
+    ("HTTPRoute", "spec.rules.0.matches.0.path.value", "/a/.."),
+    ("HTTPRoute", "spec.rules.0.matches.0.path.value", "/a%2Fb"),
+    ("HTTPRoute", "spec.rules.0.matches.0.path.value", "/a#b"),
+    ("HTTPRoute", "spec.rules.0.filters", [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https"}}]),
+    ("HTTPRoute", "spec.rules.0.backendRefs.0", {"name": "gateway"}),
+    ("HTTPRoute", "spec.rules", [{"matches": [{"path": {"type": "Exact", "value": "/"}}] * 64}] * 3),
+]
+"""Kind, place, and what there must not be there: each is something that its definition refuses."""
+
+
+@pytest.mark.parametrize(("kind", "place", "value"), WRONG, ids=lambda each: str(each)[:40])
+def test_what_a_definition_refuses_is_found(kind: str, place: str, value: Any) -> None:
+    """One of production's objects is well, and with that one value it is not."""
+    good = next(each for each in documents("prod") if each["kind"] == kind)
+    bad = copy.deepcopy(good)
+    *steps, last = (int(step) if step.isdigit() else step for step in place.split("."))
+    at: Any = bad
+    for step in steps:
+        at = at[step]
+    at[last] = value
+    assert list(faults(good)) == []
+    assert list(faults(bad)) != []
 
 
 def test_all_kinds_are_checked_and_every_kustomization_is_used() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.observability.alloy import Reference, parse
 from tests.observability.collected import (
     NOW_NS,
     OURS,
@@ -87,6 +88,28 @@ def test_no_line_is_lost_or_changed(name: str) -> None:
     """JSON, text, half of a JSON object, numbers, other languages: as written. An empty line is a blank."""
     lines = list(written(*OURS))
     assert [entry and entry.line for entry in _sent("compose", name)] == [line.text or " " for line in lines]
+
+
+def test_both_look_for_pods_in_the_same_place() -> None:
+    """In the storefront's namespace by its name, on their own node: neither can run in that namespace itself."""
+    promtail, alloy = FILES["kubernetes"]
+    (scrape,) = yaml.safe_load(promtail.read_text("utf-8"))["scrape_configs"]
+    (found,) = scrape["kubernetes_sd_configs"]
+    (daemon,) = [
+        each
+        for each in yaml.safe_load_all((ROOT / "k8s/components/alloy/alloy.yaml").read_text("utf-8"))
+        if each["kind"] == "DaemonSet"
+    ]
+    (container,) = daemon["spec"]["template"]["spec"]["containers"]
+    given = {each["name"]: each.get("value") for each in container["env"]}
+    (discovery,) = [each for each in parse(alloy.read_text("utf-8")) if each.name == "discovery.kubernetes"]
+    inside = {each.name: each.attributes for each in discovery.blocks}
+    assert inside["namespaces"] == {"names": [Reference('sys.env("STOREFRONT_NAMESPACE")')]}
+    assert found["namespaces"] == {"names": [given["STOREFRONT_NAMESPACE"]]}
+    assert found["role"] == discovery.attributes["role"] == inside["selectors"]["role"] == "pod"
+    node = [rule for rule in scrape["relabel_configs"] if rule.get("target_label") == "__host__"]
+    assert node == [{"source_labels": ["__meta_kubernetes_pod_node_name"], "target_label": "__host__"}]
+    assert 'sys.env("HOSTNAME")' in alloy.read_text("utf-8")
 
 
 @EITHER
