@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Flask, Response
+from gunicorn.http.errors import NoMoreData, ParseException
 from werkzeug.exceptions import HTTPException
 
 from chassis import context
@@ -142,6 +143,9 @@ def init_app(app: Flask, *, metrics: Metrics) -> None:
         headers.pop("Content-Type", None)
         return answer(Problem(HTTP_DETAIL.get(error.code, title_of(error.code)), status=error.code, headers=headers))
 
+    def unreadable(_error: Exception) -> Response:  # gunicorn reads a body when the application does
+        return answer(BadRequest("The request body is not well formed, or ended early"))
+
     def unexpected(error: Exception) -> Response:
         log.error("Unexpected %s", type(error).__name__, exc_info=error)
         metrics.count_error(type(error).__name__)
@@ -149,6 +153,8 @@ def init_app(app: Flask, *, metrics: Metrics) -> None:
 
     app.register_error_handler(Problem, answer)
     app.register_error_handler(HTTPException, http_error)
+    app.register_error_handler(ParseException, unreadable)
+    app.register_error_handler(NoMoreData, unreadable)
     app.register_error_handler(Exception, unexpected)
 
 

@@ -111,6 +111,11 @@ def configure(
         "logger_class": Logger,
         "accesslog": None,
         "control_socket_disable": True,
+        # gunicorn would let a peer on this machine, the gateway with whatever a stranger sent it, choose a request's
+        # path by a field `SCRIPT_NAME`, and its scheme by `X-Forwarded-Proto`.
+        "forwarded_allow_ips": "",
+        "header_map": "drop",
+        "http_parser": "python",  # what the tests have tried; the optional C parser is another one
         "proc_name": service,
         "on_starting": on_starting,
         "when_ready": when_ready,

@@ -151,6 +151,42 @@ def test_many_slow_clients_do_not_slow_the_others(start_gateway: StartGateway) -
         client.wire.close()
 
 
+def test_slow_bodies_take_few_places_at_a_service(start_gateway: StartGateway, backend: Backend) -> None:
+    """Two of a worker's stream; the others are waited for at the edge, and passed on when they are whole."""
+    gateway = start_gateway(WEB_CONCURRENCY="1")
+    clients = [gateway.client() for _ in range(12)]
+    for client in clients:
+        client.wire.send(b"POST /api/products/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+    wait_until(lambda: backend.open_connections >= 2)
+    assert gateway.ask("POST", "/api/products/quick", body=b"x").status == 200
+    # One of them is the quick one's, and as it is free again it may be used.
+    assert backend.open_connections <= 3
+    for client in clients:
+        client.wire.send(b"def")
+    assert [client.answer().json()["body"] for client in clients] == ["abcdef"] * 12
+    for client in clients:
+        client.wire.close()
+
+
+def test_who_sends_on_after_the_answer_is_cut_off(start_gateway: StartGateway) -> None:
+    """Within two seconds, however often a piece comes: a time-out alone can be missed together with a piece."""
+    gateway = start_gateway(WEB_CONCURRENCY="1")
+    clients = [gateway.client() for _ in range(30)]
+    for client in clients:
+        client.wire.send(b"POST /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n")
+        assert client.answer().status == 405
+    began_s, left = time.monotonic(), list(clients)
+    while left and time.monotonic() - began_s < 6:
+        for client in list(left):
+            try:
+                client.wire.send(b"x")
+            except OSError:
+                left.remove(client)
+    for client in clients:
+        client.wire.close()
+    assert not left
+
+
 def test_connections_to_a_service_are_reused(start_gateway: StartGateway, backend: Backend) -> None:
     """A hundred requests of four clients take no more connections than there were requests at a time."""
     gateway = start_gateway(WEB_CONCURRENCY="1")

@@ -21,13 +21,16 @@ _INHERITED = ("PATH", "HOME", "PYTHONPATH", "TMPDIR", "LANG", "CI")
 
 
 class GunicornProcess:
-    """`gunicorn -c python:<service>.gunicorn_conf <service>.wsgi:app` (`module` for another one than `wsgi`).
+    """`gunicorn -c python:<service>.gunicorn_conf <service>.wsgi:app` (`module` for another one than `wsgi`, `app` for
+    one from elsewhere).
 
     `env` is added to a bare environment; `PORT` is free unless given, `METRICS_DIR` is under
     `directory`, and `DRAIN_SECONDS` is 0.
     """
 
-    def __init__(self, service: str, *, directory: Path, env: Mapping[str, str], module: str = "wsgi") -> None:
+    def __init__(
+        self, service: str, *, directory: Path, env: Mapping[str, str], module: str = "wsgi", app: str = ""
+    ) -> None:
         port = env.get("PORT") or str(free_port())
         metrics = directory / f"{service}-metrics-{port}"
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -37,8 +40,9 @@ class GunicornProcess:
         self.port = int(port)
         self.url = f"http://127.0.0.1:{port}"
         self.lines: list[str] = []
+        application = app or f"{service}.{module}:app"
         self._process = spawn(
-            [sys.executable, "-m", "gunicorn", "-c", f"python:{service}.gunicorn_conf", f"{service}.{module}:app"],
+            [sys.executable, "-m", "gunicorn", "-c", f"python:{service}.gunicorn_conf", application],
             env={**inherited, **own, **env},
             cwd=directory,
             death_signal=signal.SIGKILL,

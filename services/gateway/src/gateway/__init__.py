@@ -36,13 +36,18 @@ from gateway.registry.resolve import Resolver
 from gateway.registry.table import Table
 
 if TYPE_CHECKING:
+    from gateway.edge.upstream import Resolver as NameResolver
     from gateway.registry.keys import ApiKey
     from gateway.registry.table import Change
     from gateway.settings import Settings
 
 
-def create_app(settings: Settings) -> Edge:
-    """The ASGI application for `settings`. Threads and connections begin with the server's lifespan."""
+def create_app(settings: Settings, *, addresses_of: NameResolver | None = None) -> Edge:
+    """The ASGI application for `settings`. Threads and connections begin with the server's lifespan.
+
+    Args:
+        addresses_of: says which addresses the name of an upstream has; by default the machine does.
+    """
     metrics = Metrics(service="gateway", version=settings.app_version, commit=settings.commit)
     lifecycle = Lifecycle()
     timeout_s = settings.request_timeout_ms / 1000
@@ -85,7 +90,7 @@ def create_app(settings: Settings) -> Edge:
         trusted=map(ipaddress.ip_network, settings.trusted_proxies),
         internal=map(ipaddress.ip_network, settings.internal_networks),
     )
-    upstreams = Upstreams(settings, policy=policy, metrics=metrics)
+    upstreams = Upstreams(settings, policy=policy, metrics=metrics, resolver=addresses_of)
     proxy = Proxy(
         upstreams, peers=peers, metrics=metrics, env=settings.gateway_env, timeout_s=timeout_s, services=services
     )

@@ -182,6 +182,8 @@ class EdgeProtocol(ASGIProtocol):  # type: ignore[misc]
 
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:  # noqa: ARG002
         """Answer what the application never saw, or did not answer. gunicorn's text may quote the request: not used."""
+        if self._closed:  # who has left in the middle of a request gets no answer, and has seen no error
+            return
         status = _STATUSES.get(status, status)
         peer = self.transport.get_extra_info("peername")
         detail = _DETAILS.get(status, title_of(status))

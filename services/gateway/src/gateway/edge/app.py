@@ -20,6 +20,7 @@ from gateway.edge.local import HTML, JSON, Endpoint
 from gateway.edge.quick import Quick
 from gateway.edge.request import Request
 from gateway.edge.routes import NOWHERE, TENANT, Place
+from gateway.edge.uploads import Uploads
 from gateway.registry import resolve
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gateway.edge.limits import Limiter
     from gateway.edge.observe import Observer
     from gateway.edge.routes import Router
+    from gateway.edge.target import Target
     from gateway.edge.upstream import Upstreams
     from gateway.registry.feed import Feed
     from gateway.registry.keys import ApiKey
@@ -96,6 +98,7 @@ class Edge:
         self._observer = observer
         self._feed = feed
         self._relay = relay
+        self._uploads = Uploads()
         self._in_flight = 0
         self._places: dict[bytes, Place] = {}
 
@@ -196,6 +199,16 @@ class Edge:
         request.personal = needed is not None
         await self._admit_to(place, request, needed)
         target = self._router.target(request, place)
+        body = request.body
+        streams = body is not None and await self._uploads.admit(body, request.context.remaining_s())
+        try:
+            return await self._ask(request, place, target, send, needed)
+        finally:
+            if streams and body is not None:
+                body.when_sent(self._uploads.release)
+
+    async def _ask(self, request: Request, place: Place, target: Target, send: Send, needed: str | None) -> int:
+        """Answer with what a service behind says, or has said, as one of so many requests at a time."""
         if self._in_flight >= self.settings.max_in_flight:
             raise Unavailable("The gateway is busy")
         self._in_flight += 1
