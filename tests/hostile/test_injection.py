@@ -287,7 +287,7 @@ LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
 
 def _check_metrics(stage: Stage, promise: Promise) -> None:
     """What was sent is in no name, label or value, and what is read is what Prometheus would read."""
-    methods = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER", "-"}
+    methods = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "OTHER", "-"}
     samples, wrong = 0, []
     for service in SERVICES:
         text = stage.exposition(service)
