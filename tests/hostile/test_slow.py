@@ -19,8 +19,10 @@ from tests.promises import Promise
 
 pytestmark = pytest.mark.hostile
 
-SLOW = 500 if not os.environ.get("LONG") else 2000
+SLOW = 500
 """Slow clients of each kind."""
+SLOW_AT_GATEWAY = SLOW if not os.environ.get("LONG") else 2000
+"""The gateway takes 4,096 connections a worker; a service 1,000, and more wait at its door."""
 LIMIT_S = 12.0
 """What the gateway gives a head (CLIENT_HEAD_TIMEOUT_MS), or a body (REQUEST_TIMEOUT_MS), and 2 s in which it reads on
 after the answer."""
@@ -95,9 +97,14 @@ class Siege:
 
 
 def besiege(
-    stage: Stage, service: str, attacks: Sequence[Callable[[], tuple[bytes, bytes]]], heads: Sequence[bytes]
+    stage: Stage,
+    service: str,
+    attacks: Sequence[Callable[[], tuple[bytes, bytes]]],
+    heads: Sequence[bytes],
+    *,
+    count: int,
 ) -> Siege:
-    """Let `SLOW` clients of each kind begin at once, and four others ask for `heads` in turn until all have ended."""
+    """Let `count` clients of each kind begin at once, and four others ask for `heads` in turn until all have ended."""
     port, before = stage.port(service), stage.rss_bytes(service)
     most = [0, 0]
 
@@ -122,7 +129,7 @@ def besiege(
         looking = asyncio.create_task(look(done))
         give_up_s = 2 * LIMIT_S + SLACK_S
         ended = await asyncio.gather(
-            *(slow(port, *attack(), give_up_s=give_up_s) for _ in range(SLOW) for attack in attacks)
+            *(slow(port, *attack(), give_up_s=give_up_s) for _ in range(count) for attack in attacks)
         )
         done.set()
         got = [found for task in asking for found in await task]
@@ -194,7 +201,7 @@ def test_slow_clients_at_the_gateway(stage: Stage, promise: Promise) -> None:
     ]
     watch, files, pids = stage.watch(), stage.open_files("gateway"), stage.pids()
     attacks = (slow_head, slow_body("/api/v1/users"))
-    siege = besiege(stage, "gateway", attacks, heads)
+    siege = besiege(stage, "gateway", attacks, heads, count=SLOW_AT_GATEWAY)
     judge(promise, stage, "gateway", siege, files_before=files)
     stage.settle()
     promise("slow clients", "no worker dies", "none" if pids == stage.pids() else "some", holds=pids == stage.pids())
@@ -210,7 +217,7 @@ def test_slow_clients_at_a_service(stage: Stage, promise: Promise) -> None:
     """Past the gateway, where only what is inside can be: silence, heads and bodies cost a service no thread."""
     reads = [b"GET /api/v1/users?per_page=5 HTTP/1.1\r\n", b"GET /health/live HTTP/1.1\r\n"]
     watch, files, pids = stage.watch(), stage.open_files("user"), stage.pids()
-    siege = besiege(stage, "user", (slow_head, slow_body("/api/v1/users"), silence), reads)
+    siege = besiege(stage, "user", (slow_head, slow_body("/api/v1/users"), silence), reads, count=SLOW)
     judge(promise, stage, "user", siege, files_before=files)
     stage.settle()
     promise("slow clients", "no worker dies", "none" if pids == stage.pids() else "some", holds=pids == stage.pids())
