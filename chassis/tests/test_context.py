@@ -40,6 +40,8 @@ def test_a_trace_is_continued() -> None:
         f"00-{'0' * 32}-{SPAN}-01",
         f"00-{TRACE}-{'0' * 16}-01",
         f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}-01-more",
+        f"00-{TRACE}-{SPAN}-01-",
     ],
 )
 def test_a_bad_traceparent_starts_a_new_trace(value: str) -> None:

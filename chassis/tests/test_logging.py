@@ -54,6 +54,8 @@ def test_a_record_has_the_fields_of_the_contract() -> None:
         ("redis://:s3cr3t@cache", "s3cr3t"),
         ("Key (email)=(ada@example.com) already exists", "ada@example"),
         ("GET /api/v1/users/grace.hopper@navy.mil", "grace.hopper"),
+        ("GET /api/v1/users/grace.hopper%40navy.mil", "grace.hopper"),
+        ("GET /api/v1/users/grace.hopper%252540navy.mil", "grace.hopper"),
     ],
 )
 def test_credentials_and_addresses_do_not_reach_the_log(
@@ -71,6 +73,8 @@ def test_a_message_cannot_forge_a_line(formatter: logging.Formatter) -> None:
     line = formatter.format(record("one\n2026 - root - INFO - two\x1b[31m\r\u2028"))
     assert len(line.splitlines()) == 1
     assert "\x1b" not in line
+    for unseen in "\x7f\x85\u202e\u2066\u200f":  # each by itself: DEL is ASCII, which JSON need not escape
+        assert unseen not in formatter.format(record(f"a{unseen}b"))
 
 
 def test_an_exception_comes_with_its_record() -> None:
@@ -117,3 +121,20 @@ def test_request_lines_are_like_all_others(path: str, method: str, status: int, 
         assert b"\n" not in line
         assert json.loads(line) == json.loads(expected)
         assert list(json.loads(line)) == list(json.loads(expected))
+
+
+def request_line(path: str) -> bytes:
+    """The line of a request for `path` with the longest id."""
+    ctx = context.begin("i" * 128, None, None, 1000)
+    kind = ("INFO", "GET", path, "HTTP/1.1", "unmatched", 404, "127.0.0.1")
+    return JsonFormatter(service="catalogue", version="1.2").request_line(1.5, 0.01, ctx, kind)
+
+
+def test_a_request_line_is_written_in_one_piece() -> None:
+    """Whatever the path: a longer line than a pipe takes at once could be mixed with those of other workers."""
+    for letter in ("a", '"', "\x01", "\x80", "\u202e", "\U0001f98a", "%", "@", "a@"):
+        line = request_line("/" + letter * 4000)
+        assert len(line) < 4096
+        assert json.loads(line)["path"].startswith("/" + (letter if "@" not in letter else ""))
+    whole = "/" + "a" * 1500
+    assert json.loads(request_line(whole))["path"] == whole

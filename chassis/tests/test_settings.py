@@ -142,3 +142,26 @@ def test_a_comma_list_is_a_tuple(config_dir: Path, monkeypatch: pytest.MonkeyPat
     assert load(Settings).cors_origins == ()
     monkeypatch.setenv("CORS_ORIGINS", "https://a.example, https://b.example")
     assert load(Settings).cors_origins == ("https://a.example", "https://b.example")
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"\x80abc"])
+def test_a_file_that_is_no_text_is_an_error_of_one_line(config_dir: Path, content: bytes) -> None:
+    """Which file it is, and nothing of what is in it."""
+    (config_dir / "secrets" / "db_password").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"^secrets/db_password: got a \w+, want a file of UTF-8 text$"):
+        load(Settings)
+
+
+@pytest.mark.parametrize("value", ["a\x00b", "\ud800"])
+def test_half_characters_and_nul_are_no_value(config_dir: Path, value: str) -> None:
+    """JSON can write them; PostgreSQL would be the first to notice."""
+    write(config_dir, config={"db_host": value})
+    with pytest.raises(SettingsError, match=r"^config\.json: DB_HOST has a NUL or half a character"):
+        load(Settings)
+
+
+def test_a_file_of_brackets_is_an_error_of_one_line(config_dir: Path) -> None:
+    """However deep it is."""
+    (config_dir / "config.json").write_text("[" * 100_000)
+    with pytest.raises(SettingsError, match=r"^config\.json: "):
+        load(Settings)

@@ -5,6 +5,7 @@ The stranger may come from another address of this machine (`SHOPPER`), which is
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -41,7 +42,6 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 
 REDIS_NUMBER = 63
 _ENV = {
-    "LOG_LEVEL": "INFO",
     "DRAIN_SECONDS": "0",
     "METRICS_SAMPLE_SECONDS": "1",
     "DB_CONNECT_TIMEOUT_MS": "5000",  # a busy test machine is no fault
@@ -187,7 +187,9 @@ class Stage:
 
 
 @contextmanager
-def running(directory: Path, postgres: PostgresServer, valkey: ValkeyServer, **gateway_env: str) -> Iterator[Stage]:
+def running(
+    directory: Path, postgres: PostgresServer, valkey: ValkeyServer, *, log_level: str = "INFO", **gateway_env: str
+) -> Iterator[Stage]:
     """A Stage on databases of its own. `gateway_env` is added to what the gateway has."""
     stage = Stage(directory, postgres, valkey)
     admin_file = directory / "admin-key"
@@ -209,7 +211,7 @@ def running(directory: Path, postgres: PostgresServer, valkey: ValkeyServer, **g
         }  # fmt: skip
         for name in SERVICES:
             stores = {"DATABASE_URL": stage.databases[name], "REDIS_URL": stage.redis_url}
-            env = {**_ENV, **stores, **own[name], "PORT": str(stage.port(name))}
+            env = {**_ENV, "LOG_LEVEL": log_level, **stores, **own[name], "PORT": str(stage.port(name))}
             module = "asgi" if name == "gateway" else "wsgi"
             process = GunicornProcess(name, directory=directory, env=env, module=module)
             stack.callback(process.stop)
@@ -218,6 +220,8 @@ def running(directory: Path, postgres: PostgresServer, valkey: ValkeyServer, **g
             process.wait_alive(timeout_s=60)
         wait_until(lambda: stage.call("GET", "/api/products").status == 200, timeout_s=30)
         yield stage
+        for process in stage.processes.values():
+            process.signal(signal.SIGTERM)  # all at once: each takes two seconds to stop
 
 
 def _fill(stage: Stage, urls: Mapping[str, str]) -> None:

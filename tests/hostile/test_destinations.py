@@ -30,12 +30,12 @@ def hostile() -> list[str]:
 @pytest.fixture(scope="module")
 def app(postgres_server: PostgresServer) -> Iterator[Flask]:
     """The links service on a database with its schema."""
-    url = postgres_server.create_database("hostile_links")
+    url = postgres_server.create_database("hostile_destinations")
     migrations.upgrade("links", DatabaseSettings(**parse_database_url(url)))
     made = create_app(load(Settings, database_url=url, cloud_function_url="https://go.example/redirect"))
     yield made
     made.extensions["lifecycle"].stop()
-    postgres_server.drop_database("hostile_links")
+    postgres_server.drop_database("hostile_destinations")
 
 
 def test_every_hostile_destination_is_refused(app: Flask) -> None:

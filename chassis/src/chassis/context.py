@@ -9,6 +9,8 @@ from contextvars import ContextVar, Token
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
+_VERSION_00_CHARS = 55
+"""Only later versions may say more."""
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 
 
@@ -46,7 +48,11 @@ def begin(request_id: str | None, traceparent: str | None, timeout_ms: str | Non
         made = f"{random.getrandbits(256):064x}"  # both ids at once: that is most of what this function costs
         request_id = made[:32]
     trace_id, flags = "", "00"
-    if traceparent is not None and (match := _TRACEPARENT.fullmatch(traceparent)):
+    if (
+        traceparent is not None
+        and (match := _TRACEPARENT.fullmatch(traceparent))
+        and (not traceparent.startswith("00") or len(traceparent) == _VERSION_00_CHARS)
+    ):
         trace_id, parent, flags = match.groups()
         if trace_id == _NO_TRACE or parent == _NO_SPAN:
             trace_id, flags = "", "00"

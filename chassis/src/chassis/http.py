@@ -194,11 +194,11 @@ def bad_input(error: ValidationError, *, status: int = 400) -> Problem:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     errors = []
     for each in found[:20]:
-        field = ".".join(map(str, each["loc"]))
-        errors.append({"field": field or "body", "message": _message(each["type"], each["msg"])})
+        field = ".".join(map(str, each["loc"])) if each["loc"] else "body"  # a field may have no name at all
+        errors.append({"field": field, "message": _message(each["type"], each["msg"])})
     if found[0]["type"] == "json_invalid":
         status = 400
-    return Problem(f"{errors[0]['field']}: {errors[0]['message']}", status=status, errors=errors)
+    return Problem(f"{errors[0]['field'] or '(no name)'}: {errors[0]['message']}", status=status, errors=errors)
 
 
 def _message(kind: str, message: str) -> str:

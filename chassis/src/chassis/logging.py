@@ -20,18 +20,27 @@ from chassis.context import RequestContext
 
 TEXT_FORMAT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
 
+# Each character is looked at once, whatever the line: words that are no addresses are taken too, and stay as they are.
 _SECRET = re.compile(
     r"(?<=://)[^/\s\"]*@"
-    r"|(?P<escape>\\(?:u[0-9a-fA-F]{4}|[^u]))"  # of JSON: `\u001f@a` has no address in it, and must stay an escape
-    r"|[^\s@\"'<>()=,:;/\\]+@[^\s@\"'<>()=,:;/\\]+"
+    r"|(?P<kept>\\(?:u[0-9a-fA-F]{4}|[^u]))"  # of JSON: `\u001f@a` has no address in it, and must stay an escape
+    r"|[^\s@\"'<>()=,:;/\\]++(?:@[^\s@\"'<>()=,:;/\\]+|(?P<word>))"
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPED_AT = re.compile(r"%(?:25)*40")
+"""The sign in a path that was escaped more than once: who reads the log would undo it."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, ends of lines, and what turns the direction of the text around it."""
 _access = logging.getLogger("access")
 RequestKind = tuple[str, str, str, str, str, int, str]
 """Level, method, path, protocol, route, status, address of the client."""
 _MOST_TEMPLATES = 1024
 _REMEMBERED_PATH = 256
 """Lines of requests for longer paths are put together anew each time; so memory is bounded whatever clients ask for."""
+_PIPE_BYTES = 4096
+"""What a pipe takes in one piece (PIPE_BUF, on Linux)."""
+_MOST_TEMPLATE_BYTES = _PIPE_BYTES - 256
+"""A longer line of a request, whose ids and times come on top, is made shorter: only the beginning of its path is
+logged. In pieces it could be mixed with the lines of other workers."""
 
 
 class _RequestLines:
@@ -47,8 +56,14 @@ _requests = _RequestLines()
 
 
 def _redact(line: str) -> str:
-    """Put `***` for credentials in URLs and for e-mail addresses. The `@` test keeps the usual line free of cost."""
-    return _SECRET.sub(lambda match: match["escape"] or "***", line) if "@" in line else line
+    """Put `***` for credentials in URLs and for e-mail addresses. The first test keeps the usual line free of cost."""
+    return _SECRET.sub(_hidden, line) if "@" in line or "%" in line else line
+
+
+def _hidden(match: re.Match[str]) -> str:
+    kind = match.lastgroup
+    is_address = kind is None or (kind == "word" and _ESCAPED_AT.search(match[0]) is not None)
+    return "***" if is_address else match[0]
 
 
 class JsonFormatter(OrjsonFormatter):
@@ -88,7 +103,11 @@ class JsonFormatter(OrjsonFormatter):
         template = self._templates.get(kind)
         if template is None:
             template = self._template(*kind)
-            if len(kind[2]) <= _REMEMBERED_PATH:
+            if len(template) > _MOST_TEMPLATE_BYTES:
+                level, method, path, protocol, route, status, remote_addr = kind
+                path = f"{path[:_REMEMBERED_PATH]}…"
+                template = self._template(level, method, path, protocol, route, status, remote_addr)
+            elif len(kind[2]) <= _REMEMBERED_PATH:
                 if len(self._templates) >= _MOST_TEMPLATES:
                     self._templates.clear()
                 self._templates[kind] = template
@@ -129,11 +148,14 @@ class JsonFormatter(OrjsonFormatter):
         return b"%b.%03d+00:00" % (known[1], (created_s - second) * 1000)
 
 
+_UNSAFE = re.compile(rb"[@%\x7f]")
+
+
 def _safe(data: bytes) -> bytes:
     """JSON without secrets, and without what terminals and line readers act on: it need not escape control characters
-    beyond ASCII.
+    beyond ASCII, nor DEL.
     """
-    if data.isascii() and b"@" not in data:
+    if data.isascii() and not _UNSAFE.search(data):
         return data
     return _redact(_CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", data.decode())).encode()
 
@@ -163,7 +185,7 @@ def write_line(line: bytes) -> None:
 class Batch:
     """Request lines of an event loop, written together when it has done what it has in hand.
 
-    A pipe takes up to 4096 bytes (PIPE_BUF, on Linux) in one piece, so no more go in one write.
+    No more than a pipe takes in one piece go in one write.
 
     Args:
         call_soon: the loop's.
@@ -189,9 +211,6 @@ class Batch:
         if self._lines:
             lines, self._lines, self._size = self._lines, [], 0
             write_line(b"\n".join(lines))
-
-
-_PIPE_BYTES = 4096
 
 
 def batch_requests(batch: Batch | None) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 SECRET_WORDS = ("password", "secret", "key", "url", "token")
 
 
@@ -182,18 +184,20 @@ def read_secrets(directory: Path) -> Iterator[tuple[str, str, str]]:
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             if path.is_file() and not path.name.startswith("."):
-                yield f"secrets/{path.name}", path.name, path.read_text().rstrip("\r\n")
+                file = f"secrets/{path.name}"
+                yield file, path.name, _text_of(path, file).rstrip("\r\n")
 
 
 def read_properties(directory: Path) -> Iterator[tuple[str, str, str]]:
     """(file, name, value) of every line of every `*-config/*.properties`; `#` and `!` begin a comment."""
     for path in sorted(directory.glob("*-config/*.properties")):
-        for line in path.read_text().splitlines():
+        file = f"{path.parent.name}/{path.name}"
+        for line in _text_of(path, file).splitlines():
             name, equals, value = line.partition("=")
             if name.strip() and name.strip()[0] not in "#!":
                 if not equals:
                     raise SettingsError(f"{path.name}: got {line!r}, want name=value")
-                yield f"{path.parent.name}/{path.name}", name.strip(), value.strip()
+                yield file, name.strip(), value.strip()
 
 
 def read_json(directory: Path) -> Iterator[tuple[str, str, str]]:
@@ -201,13 +205,20 @@ def read_json(directory: Path) -> Iterator[tuple[str, str, str]]:
     path = directory / "config.json"
     if path.is_file():
         try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
+            found = json.loads(_text_of(path, "config.json"))
+        except (ValueError, RecursionError) as error:
             raise SettingsError(f"config.json: {error}") from error
         if not isinstance(found, dict):
             raise SettingsError(f"config.json: got {type(found).__name__}, want an object of names and values")
         for name, value in found.items():
             yield "config.json", name, value if isinstance(value, str) else json.dumps(value)
+
+
+def _text_of(path: Path, file: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{file}: got a {type(error).__name__}, want a file of UTF-8 text") from None
 
 
 FILE_READERS = (read_secrets, read_properties, read_json)
@@ -226,6 +237,8 @@ class FileSource(EnvSettingsSource):
         for file, name, value in self._entries:
             if name.upper() not in known:
                 raise SettingsError(f"{file}: unknown key {name!r}, want one of {', '.join(sorted(known)).lower()}")
+            if _NO_TEXT.search(value):  # of which the first to ask the database would hear
+                raise SettingsError(f"{file}: {name.upper()} has a NUL or half a character, want text")
             found[name.lower()] = value
         return found
 

@@ -102,6 +102,7 @@ def _check_the_form(links: Gateway, backend: Backend) -> None:
     for body in (b"a=1", b"a=1&key=", b"key=sf_nobody&a=1", b"key=%ff%00\xff&a=1"):
         assert passed_on(body) == ("a=1", bad)
     assert send(b"key=%b&key=x" % shop).status == 400
+    assert send(b"&" * 50 + b"key=%b" % shop).status == 400
     assert send(b"a" * 70_000).status == 413
     assert send(b"key=%b" % shop, path=LINKS).status == 401
     assert send(b"key=%b" % shop, headers={"Content-Type": "text/plain"}).status == 401

@@ -142,6 +142,15 @@ def test_addresses_outside_ascii_are_the_same_in_any_case_too(client: FlaskClien
     assert client.post("/api/v1/users", json={"username": "other", "email": "ärger@example.com"}).status_code == 409
 
 
+@pytest.mark.parametrize("email", ["cafe\u0301@example.com", "a@ｅｘａｍｐｌｅ.com", " a@Bücher.Example\n"])  # noqa: RUF001
+def test_an_address_is_found_as_it_was_sent(client: FlaskClient, email: str) -> None:
+    """It is stored in one spelling; whoever looks for it by the other finds it."""
+    user = create(client, email=email)
+    assert user["email"] != email
+    for written in (email, user["email"]):
+        assert client.get("/api/v1/users", query_string={"email": written}).get_json()["users"] == [user]
+
+
 def test_user_names_tell_upper_from_lower_case(client: FlaskClient) -> None:
     """Only e-mail addresses do not."""
     create(client)

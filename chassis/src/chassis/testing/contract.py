@@ -132,13 +132,16 @@ class StatusRecorder:
         return found
 
 
-def fuzz(url: str, *options: str) -> None:
-    """Let schemathesis try the service at `url` against its own document, with all checks and all phases.
+def fuzz(url: str, *options: str, checks: str = "all") -> str:
+    """Let schemathesis try the service at `url` against its own document, with all phases, and all checks or `checks`.
 
     Each time the same, so that what it finds is found where it was brought in; `FUZZ_SEED=7` tries other things.
 
     Args:
         options: further words for `schemathesis run`.
+
+    Returns:
+        schemathesis' report.
 
     Raises:
         AssertionError: with schemathesis' report.
@@ -150,7 +153,7 @@ def fuzz(url: str, *options: str) -> None:
                 _schemathesis(),
                 "run",
                 f"{url}/openapi.json",
-                "--checks=all",
+                f"--checks={checks}",
                 "--max-examples=100",
                 "--no-color",
                 *(("--seed", seed) if seed else ("--generation-deterministic",)),
@@ -163,6 +166,7 @@ def fuzz(url: str, *options: str) -> None:
         )
     if result.returncode != 0:
         raise AssertionError(f"{result.stdout}\n{result.stderr}")
+    return result.stdout
 
 
 def _schemathesis() -> str:

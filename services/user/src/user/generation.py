@@ -48,7 +48,7 @@ def new_token(epoch: int) -> Token:
 def token_of(name: bytes | None) -> Token:
     """The generation of that name; one of epoch -1 if it is not a name that we give."""
     number, dot, _ = (name or b"").partition(b".")
-    return Token(int(number), name or b"") if dot and number.isdigit() else NO_TOKEN
+    return Token(int(number), name or b"") if dot and number.isdigit() and len(number) < 20 else NO_TOKEN
 
 
 class Line:

@@ -44,6 +44,14 @@ def _email(value: str) -> str:
         raise ValueError("must be a valid e-mail address") from None
 
 
+def _findable(value: str) -> str:
+    """An address as `_email` would have stored it; what is no address stays as it is, and is nobody's."""
+    try:
+        return _email(value.strip())
+    except ValueError:
+        return value
+
+
 def _empty_is_none(value: object) -> object:
     return None if value == "" else value
 
@@ -136,9 +144,8 @@ class ListParameters(Strict):
         default_factory=_absent, ge=0, le=MAX_ID, description="only users with a greater id: follow `next` in `Link`"
     )
     username: Text = Field(default_factory=_absent, max_length=255, description="exactly this user name")
-    email: Text = Field(
+    email: Annotated[Text, Field(max_length=255), AfterValidator(_findable)] = Field(
         default_factory=_absent,
-        max_length=255,
         description="exactly this e-mail address; upper and lower case are the same",
     )
 

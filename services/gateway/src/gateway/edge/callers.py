@@ -29,6 +29,8 @@ FORMS = frozenset({"/", "/links"})
 
 _FORM = b"application/x-www-form-urlencoded"
 _FIELD = b"key"
+_MOST_FIELDS = 50
+"""The form has four. One of 64 KB could have 32,768, and all clients would wait while their names are read."""
 
 
 def is_told(place: Place) -> bool:
@@ -59,11 +61,13 @@ async def take_key(request: Request) -> str | None:
     """Take the key out of a form, whose body is another one after this. None if there is none in it.
 
     Raises:
-        Problem: there are two, or the body is too large or does not come.
+        Problem: there are two, or too many fields, or the body is too large or does not come.
     """
     if request.body is None:
         return None
-    fields = (await request.body.whole(request.context.remaining_s())).split(b"&")
+    fields = (await request.body.whole(request.context.remaining_s())).split(b"&", _MOST_FIELDS)
+    if len(fields) > _MOST_FIELDS:
+        raise BadRequest("The form has too many fields")
     keys = [field for field in fields if _name(field) == _FIELD]
     if len(keys) > 1:
         raise BadRequest("The form has two keys")

@@ -73,6 +73,9 @@ _DISBELIEVED = frozenset(
 )
 _SET_ASIDE = HOP_BY_HOP | _OURS | _DISBELIEVED
 
+REWRITTEN = _OURS - {b"host"}
+"""Fields that a service gets as the edge says them, or not at all, whatever the client sent."""
+
 RESPONSE_DROPPED = HOP_BY_HOP | {b"server", b"x-request-id"}
 """Fields of an upstream's answer that go no further. Its framing is put aside as well and said again by the edge."""
 

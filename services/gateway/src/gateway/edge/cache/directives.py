@@ -9,7 +9,9 @@ from typing import NamedTuple
 FOREVER_S = 2**31
 """What a longer time is taken for, as RFC 9111 section 1.2.2 has it."""
 
-_ELEMENT = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.)*"|")+', re.DOTALL)
+# Nothing here is tried in two ways: a client may send 8 KB of quotes and backslashes, and all clients wait meanwhile.
+_CLOSED = re.compile(rb'(?:[^"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_ELEMENT = re.compile(rb'(?:[^",]++|"(?:[^"\\]++|\\.)*+")++', re.DOTALL)
 _NUMBER = re.compile(rb"[0-9]+")
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 
@@ -19,11 +21,24 @@ def elements(value: bytes) -> Iterator[tuple[bytes, bytes | None]]:
 
     A quote without its end is no quote: what comes after it is not hidden by it.
     """
-    for match in _ELEMENT.finditer(value):
-        name, equals, argument = match[0].partition(b"=")
+    for element in _split(value):
+        name, equals, argument = element.partition(b"=")
         name = name.strip(b" \t").lower()
         if name:
             yield name, _unquoted(argument) if equals else None
+
+
+def _split(value: bytes) -> list[bytes]:
+    """What stands between commas that are in no quotes."""
+    closed = _CLOSED.match(value)
+    end = closed.end() if closed else 0
+    found = _ELEMENT.findall(value, 0, end)
+    if end < len(value):  # one quote without its end: none behind it has one either
+        first, *others = value[end:].split(b",")
+        if found and value[end - 1 : end] != b",":
+            first = found.pop() + first
+        found += [first, *others]
+    return found
 
 
 def _unquoted(argument: bytes) -> bytes:

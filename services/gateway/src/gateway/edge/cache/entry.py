@@ -46,12 +46,16 @@ class Validators(NamedTuple):
 
 
 def selector(names: tuple[bytes, ...], headers: Mapping[bytes, bytes]) -> Selector:
-    """What `headers`, of a request, have in the fields of these names. White space around commas does not matter."""
+    """What `headers`, of a request, have in the fields of these names. White space around commas does not matter, but
+    where there are quotes.
+    """
     return tuple((name, _collated(headers.get(name))) for name in names)
 
 
 def _collated(value: bytes | None) -> bytes | None:
-    return value if value is None or b"," not in value else b",".join(part.strip(b" \t") for part in value.split(b","))
+    if value is None or b"," not in value or b'"' in value:
+        return value
+    return b",".join(part.strip(b" \t") for part in value.split(b","))
 
 
 class Entry:

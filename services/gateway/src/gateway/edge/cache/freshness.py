@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_tz
 
 from gateway.edge.cache.directives import FOREVER_S, AnswerDirectives, of_answer, seconds
-from gateway.edge.headers import Header
+from gateway.edge.headers import REWRITTEN, Header
 
 STATUSES = frozenset({200, 301, 308, 404, 410})
 """What is kept: final answers to GET that say all there is to say."""
@@ -81,7 +81,7 @@ def terms(
     if not says.public or says.private or says.no_store or b"set-cookie" in fields or b"content-range" in fields:
         return None
     names = tuple(sorted({name.strip(b" \t").lower() for name in fields.get(b"vary", b"").split(b",")} - {b""}))
-    if b"*" in names:
+    if b"*" in names or not REWRITTEN.isdisjoint(names):  # requests that look alike here may differ there
         return None
     lifetime_s = lifetime(says, fields, came=came)
     validated = b"etag" in fields or http_date(fields.get(b"last-modified")) is not None
