@@ -13,8 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -61,18 +60,6 @@ def test_every_line_is_one_json_object_gunicorns_too(sample: Sample, database_ur
     assert server.stop() == 0
     assert not [line for line in server.logs if "raw" in line]
     assert not [line for line in server.logs if "health/live" in line["message"]], "probes are for DEBUG"
-
-
-def test_a_scrape_while_a_worker_starts_is_answered(sample: Sample, database_url: str, tmp_path: Path) -> None:
-    """A worker's file of metrics is empty for a moment; a scrape in that moment waits it out instead of failing."""
-    server = sample(DATABASE_URL=database_url, METRICS_DIR=str(tmp_path / "metrics"))
-    new_file = tmp_path / "metrics" / "counter_999999999.db"
-    new_file.touch()
-    with ThreadPoolExecutor(1) as executor:
-        scrape = executor.submit(get, server, "/metrics")
-        assert not wait([scrape], timeout=0.1).done
-        new_file.write_bytes(bytes(4096))
-        assert scrape.result()[0] == 200
 
 
 def test_metrics_are_totals_over_the_workers(sample: Sample, database_url: str) -> None:

@@ -18,7 +18,7 @@ from tests.promises import Promise
 
 pytestmark = pytest.mark.faults
 
-BACK_S = 2.0
+BACK_S = 5.0
 WORKERS = 2
 
 

@@ -39,11 +39,13 @@ def late(wire: CutProxy) -> Iterator[None]:
 
 
 @contextmanager
-def lossy(wire: CutProxy) -> Iterator[None]:
+def lossy(*wires: CutProxy) -> Iterator[None]:
     """One in five packets is lost, and sent again by TCP."""
-    wire.lose(LOST)
+    for wire in wires:
+        wire.lose(LOST)
     yield
-    wire.heal()
+    for wire in wires:
+        wire.heal()
 
 
 @contextmanager
@@ -78,11 +80,12 @@ def test_latency(stage: Stage, program: Program, watch: Watch, promise: Promise)
     heard.say(promise, name)
 
 
-def test_loss(stage: Stage, program: Program, watch: Watch, promise: Promise) -> None:
-    """Packets that are lost make answers late, and few of them too late."""
-    name, heard = f"network to one of two: {LOST:.0%} of packets lost", Heard(SLOW)
+def test_loss(stage: Stage, watch: Watch, promise: Promise) -> None:
+    """Of both instances, as one of them would hardly be asked: answers are late, and few of them too late."""
+    name, heard = f"network to both of two: {LOST:.0%} of packets lost", Heard(SLOW)
+    wires = [wire_of(program) for program in stage.instances[SERVICE]]
     prove(
-        stage, promise, name, lambda: watch.told(heard, lossy(wire_of(program))),
+        stage, promise, name, lambda: watch.told(heard, lossy(*wires)),
         seconds=10 if LONG else 1, back_s=2.0, unaffected=OTHERS,
     )  # fmt: skip
     heard.say(promise, name)

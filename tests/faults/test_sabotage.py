@@ -105,7 +105,7 @@ def test_what_hangs_and_what_is_left_over_is_found(stage: Stage) -> None:
         )
     finally:
         stage.gateway.process.signal(signal.SIGTTOU)
-        wait_until(lambda: len(stage.gateway.process.workers) == 2)
+        wait_until(lambda: len(stage.gateway.process.workers) == 2, timeout_s=60)
     assert verdicts.of("no request takes longer") is False, verdicts.measured
     assert verdicts.of("left over") is False, verdicts.measured
 
