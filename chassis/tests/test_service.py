@@ -80,8 +80,10 @@ def test_bad_bodies_are_400_that_names_the_field(client: FlaskClient, body: byte
 
 
 def test_other_content_types_and_large_bodies_are_refused(client: FlaskClient) -> None:
-    """415 for what is not JSON, 413 for what is over the limit, with and without a Content-Length."""
+    """415 for what is not plain JSON, 413 for what is over the limit, with and without a Content-Length."""
     assert client.post("/notes", data=b"text=x").status_code == 415
+    coded = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    assert client.post("/notes", data=b'{"text": "x"}', headers=coded).status_code == 415
     assert client.post("/notes", data=b" " * 65_537, content_type="application/json").status_code == 413
     assert client.post("/notes", data=b'{"text": "x"}', content_type="application/json").status_code == 201
 

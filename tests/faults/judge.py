@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from tests.faults.course import BUSY_MACHINE_S, FALLBACK_S, LONG, P99_RATIO, ROUNDS, Course, under_fault
@@ -235,7 +235,7 @@ def _listed(kinds: Collection[str]) -> str:
     return ", ".join(kind for kind in KINDS if kind in kinds)
 
 
-def _shown(lines: object) -> str:
-    found = list(lines)  # type: ignore[call-overload]
+def _shown(lines: Iterable[str]) -> str:
+    found = list(lines)
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return f"; {'; '.join(found[:SHOWN])}{more}" if found else ""

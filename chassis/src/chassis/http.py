@@ -164,11 +164,13 @@ def parse_body(model: type[M], *, invalid: int = 400) -> tuple[M, bytes]:
         invalid: the status for a body that is JSON and not what `model` wants.
 
     Raises:
-        Problem: 415 for another content type, 413 for a body over the limit, 400 for what is not JSON, `invalid` for
-            anything else, naming the field.
+        Problem: 415 for another content type or a compressed body, 413 for a body over the limit, 400 for what is not
+            JSON, `invalid` for anything else, naming the field.
     """
     if request.mimetype != JSON:
         raise Problem("The request body must be application/json", status=415)
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise Problem("The request body must not be compressed", status=415)
     data = request.get_data(cache=False)
     limit = request.max_content_length
     if request.content_length is None and limit is not None and len(data) >= limit:
