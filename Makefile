@@ -47,7 +47,7 @@ evidence: setup  ## Measure every claim, before and after, and write a report (1
 	@$(PY) -m loadtest.evidence $(if $(QUICK),--quick) $(ARGS)
 
 .PHONY: sizing
-sizing: setup images  ## Measure what a pod of each service does within its limits, with Docker (6 minutes; QUICK=1: 2)
+sizing: setup images  ## Measure what a pod of each service does within its limits, with Docker (6 minutes)
 	@$(PY) -m loadtest.sizing $(if $(QUICK),--quick) $(ARGS)
 
 ##@ Containers
