@@ -12,6 +12,7 @@ import pytest
 
 from chassis.testing import wait_until
 from tests.faults.judge import prove
+from tests.faults.signals import Heard, Signal, Watch
 from tests.faults.stage import Program, Stage
 from tests.faults.traffic import KINDS
 from tests.promises import Promise
@@ -20,6 +21,11 @@ pytestmark = pytest.mark.faults
 
 BACK_S = 5.0
 WORKERS = 2
+ONE_LOST = Signal(
+    metric='increase(app_workers_lost_total{service="gateway"}[4s]) > 0',
+    log=("gateway", "was sent SIGKILL! Perhaps out of memory?"),
+)
+"""WorkersDying is for those that die again and again."""
 
 
 def _are_others(gateway: Program, before: set[int]) -> bool:
@@ -55,10 +61,14 @@ def stopped(gateway: Program, codes: list[int]) -> Iterator[None]:
     gateway.start()
 
 
-def test_worker_killed(stage: Stage, promise: Promise) -> None:
+def test_worker_killed(stage: Stage, watch: Watch, promise: Promise) -> None:
     """What it was just doing is lost, and nothing else."""
-    name = "gateway: kill -9 of a worker"
-    prove(stage, promise, name, lambda: worker_killed(stage.gateway), seconds=0.2, back_s=BACK_S, killed=True)
+    name, heard = "gateway: kill -9 of a worker", Heard(ONE_LOST)
+    prove(
+        stage, promise, name, lambda: watch.told(heard, worker_killed(stage.gateway)),
+        seconds=0.2, back_s=BACK_S, killed=True,
+    )  # fmt: skip
+    heard.say(promise, name)
 
 
 def test_reloaded(stage: Stage, promise: Promise) -> None:

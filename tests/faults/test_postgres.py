@@ -31,17 +31,23 @@ TABLES = {"catalogue": "products", "user": "users", "links": "links", "gateway":
 """What the requests need, by the name of the database; in the order in which they take it."""
 
 
+TURNED_AWAY = 'increase(app_errors_total{service="user", type="database-unavailable"}[4s]) > 0'
+UNREACHABLE = ('DatabaseUnreachable{service="user"}', "CatalogueFallbackActive")
+FEED_STALE = 'RouteFeedStale{source="database"}'
+GONE = ("user", "Database is unavailable")
 LOST = Signal(
     metric='increase(db_connection_errors_total{service="user"}[4s]) > 0',
-    log=("user", "Database is unavailable"),
-    alerts=(
-        'DatabaseUnreachable{service="user"}',
-        'DatabaseUnreachable{service="catalogue"}',
-        'RouteFeedStale{source="database"}',
-        "CatalogueFallbackActive",
-        "PostgresDown",
-    ),
+    log=GONE,
+    alerts=(*UNREACHABLE, 'DatabaseUnreachable{service="catalogue"}', FEED_STALE, "PostgresDown"),
 )
+HUNG = Signal(metric=TURNED_AWAY, log=GONE, alerts=(*UNREACHABLE, FEED_STALE))
+FULL = Signal(metric=TURNED_AWAY, log=GONE, alerts=UNREACHABLE)
+SLOW = Signal(
+    metric="catalogue_db_connection_status == 0",
+    log=("catalogue", "Falling back to JSON data source"),
+    alerts=("CatalogueFallbackActive",),
+)
+READ_ONLY = Signal(metric=TURNED_AWAY, log=("user", "Database is read-only"), alerts=UNREACHABLE[:1])
 
 
 @contextmanager
@@ -134,12 +140,14 @@ def test_killed(stage: Stage, watch: Watch, promise: Promise) -> None:
     heard.say(promise, name)
 
 
-def test_paused(stage: Stage, promise: Promise) -> None:
+def test_paused(stage: Stage, watch: Watch, promise: Promise) -> None:
     """SIGSTOP: hung is as bad as dead, and no worse."""
+    name, heard = "PostgreSQL: SIGSTOP", Heard(HUNG)
     prove(
-        stage, promise, "PostgreSQL: SIGSTOP", lambda: paused(stage.postgres),
+        stage, promise, name, lambda: watch.told(heard, paused(stage.postgres)),
         seconds=20 if LONG else 3, back_s=BACK_S, unaffected=WITHOUT, falling_back=PRODUCTS, within_s=DOWN_S,
     )  # fmt: skip
+    heard.say(promise, name)
 
 
 def test_restarted(stage: Stage, promise: Promise) -> None:
@@ -150,25 +158,31 @@ def test_restarted(stage: Stage, promise: Promise) -> None:
     )  # fmt: skip
 
 
-def test_full(stage: Stage, promise: Promise) -> None:
+def test_full(stage: Stage, watch: Watch, promise: Promise) -> None:
     """Another client has all connections."""
+    name, heard = "PostgreSQL: connections exhausted", Heard(FULL)
     prove(
-        stage, promise, "PostgreSQL: connections exhausted", lambda: full(stage.postgres),
+        stage, promise, name, lambda: watch.told(heard, full(stage.postgres)),
         seconds=10 if LONG else 2, back_s=BACK_S, unaffected=WITHOUT, falling_back=PRODUCTS, within_s=DOWN_S,
     )  # fmt: skip
+    heard.say(promise, name)
 
 
-def test_locked(stage: Stage, promise: Promise) -> None:
+def test_locked(stage: Stage, watch: Watch, promise: Promise) -> None:
     """Statements wait and wait."""
+    name, heard = "PostgreSQL: slow, a long statement", Heard(SLOW)
     prove(
-        stage, promise, "PostgreSQL: slow, a long statement", lambda: locked(stage),
+        stage, promise, name, lambda: watch.told(heard, locked(stage)),
         seconds=10 if LONG else 2, back_s=BACK_S, unaffected=WITHOUT, falling_back=PRODUCTS,
     )  # fmt: skip
+    heard.say(promise, name)
 
 
-def test_read_only(stage: Stage, promise: Promise) -> None:
+def test_read_only(stage: Stage, watch: Watch, promise: Promise) -> None:
     """It answers, and takes no writes: these are 503, and reads go on."""
+    name, heard = "PostgreSQL: read-only", Heard(READ_ONLY)
     prove(
-        stage, promise, "PostgreSQL: read-only", lambda: read_only(stage.postgres),
+        stage, promise, name, lambda: watch.told(heard, read_only(stage.postgres)),
         seconds=10 if LONG else 2, back_s=BACK_S, unaffected=READS, within_s=DOWN_S,
     )  # fmt: skip
+    heard.say(promise, name)
