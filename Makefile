@@ -84,7 +84,7 @@ test: setup  ## Test against a real PostgreSQL and Valkey; ARGS="-k ready" for s
 
 .PHONY: test-slow
 test-slow: setup  ## Run the tests that take long: end to end, fuzzing, memory, packaging
-	@$(PY) -m pytest -n 2 --dist worksteal -m slow $(ARGS)
+	@$(PY) -m pytest -n 3 --dist worksteal -m slow $(ARGS)
 
 # Everything, many times, for half an hour and more: make faults LONG=1
 LONG ?=
