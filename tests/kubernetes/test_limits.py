@@ -24,7 +24,7 @@ from tests.kubernetes.pod_container import WORKERS, PodContainer, fill_the_cache
 
 pytestmark = pytest.mark.containers
 
-PER_SECOND, SECONDS = 60.0, 15.0
+PER_SECOND, SECONDS = 60.0, 8.0
 """What a pod has time for, on a machine that has other things to do as well: every answer is a good one."""
 OVERLOAD, OVERLOAD_S = 4000.0, 3.0
 """What no pod has time for, over so many connections: most is turned away or comes late, and nothing is killed."""

@@ -154,7 +154,7 @@ def fuzz(url: str, *options: str, checks: str = "all") -> str:
                 "run",
                 f"{url}/openapi.json",
                 f"--checks={checks}",
-                "--max-examples=100",
+                "--max-examples=40",
                 "--no-color",
                 *(("--seed", seed) if seed else ("--generation-deterministic",)),
                 *options,
