@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from chassis.servers import PostgresServer, ValkeyServer
+from tests.hostile.operations import Shop
 from tests.hostile.stage import Stage, running
 
 
@@ -17,3 +18,11 @@ def stage(
     """A whole storefront. Whoever breaks it on purpose starts one of their own."""
     with running(tmp_path_factory.mktemp("stage"), postgres_server, valkey_server) as stage:
         yield stage
+
+
+@pytest.fixture(scope="module")
+def shop(stage: Stage) -> Iterator[Shop]:
+    """The stage's operations."""
+    shop = Shop(stage)
+    yield shop
+    shop.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -15,7 +14,6 @@ from chassis.testing.wire import Message
 from tests.hostile import bodies
 from tests.hostile.bodies import LIMIT, Hostile
 from tests.hostile.operations import Answered, Operation, Shop, good
-from tests.hostile.stage import Stage
 from tests.promises import Promise
 
 pytestmark = pytest.mark.hostile
@@ -26,14 +24,6 @@ SOON_S = 2.0
 
 LISTS = {"users": "/api/v1/users", "links": "/api/v1/links", "routes": "/api/v1/routes"}
 _numbers = count(1)
-
-
-@pytest.fixture(scope="module")
-def shop(stage: Stage) -> Iterator[Shop]:
-    """The stage's operations."""
-    shop = Shop(stage)
-    yield shop
-    shop.close()
 
 
 class Tally:

@@ -60,14 +60,6 @@ PIPE_BYTES = 4096
 MARKUP = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}&lt;"
 
 
-@pytest.fixture(scope="module")
-def shop(stage: Stage) -> Iterator[Shop]:
-    """The stage's operations."""
-    shop = Shop(stage)
-    yield shop
-    shop.close()
-
-
 def send_everywhere(shop: Shop, operation: Operation, text: str, *, way: str) -> Iterator[tuple[str, Answered]]:
     """Send `text` in every place of an operation: path, query, header fields, body; one after another."""
     sender, encoded = shop.senders[way], text.encode("utf-8", "surrogatepass")

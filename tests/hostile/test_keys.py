@@ -55,14 +55,6 @@ SLACK_S = 1.0
 CLOSED = "/api/v1/users?per_page=1"
 
 
-@pytest.fixture(scope="module")
-def shop(stage: Stage) -> Iterator[Shop]:
-    """The stage's operations."""
-    shop = Shop(stage)
-    yield shop
-    shop.close()
-
-
 @contextmanager
 def registry_at(stage: Stage) -> Iterator[tuple[Settings, Registry]]:
     """The stage's registry, as the command line tool has it."""
