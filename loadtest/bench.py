@@ -147,8 +147,7 @@ def _rates(fleet: Fleet, names: list[str], options: argparse.Namespace, progress
 
 def _save(record: dict[str, Any]) -> str:
     """Write the record; its path, from the root of the tree."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{record['taken_at'][:10]}-{record['commit']}-bench.json"
+    path = command.result_path(record, RESULTS, kind="bench")
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return str(path.relative_to(RESULTS.parent.parent))
 

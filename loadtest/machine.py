@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -49,11 +52,17 @@ class Cores:
         """`command`, made to run on the server's core."""
         return command if self.server is None else ["taskset", "-c", str(self.server), *command]
 
-    def spread(self, command: list[str]) -> list[str]:
-        """`command`, let run on every core: for a question that is not about rates."""
+    def share_out(self, processes: Iterable[int]) -> None:
+        """Give each process, with all threads that it has and will have, one core of all in turn. For a question that
+        is not about rates: workers in Python that may change cores spend half of their time on it.
+        """
         if self.server is None or self.others is None:
-            return command
-        return ["taskset", "-c", ",".join(map(str, sorted({self.server, *self.others}))), *command]
+            return
+        cores = itertools.cycle((self.server, *sorted(self.others)))
+        for pid, core in zip(processes, cores, strict=False):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.sched_setaffinity(int(thread.name), {core})
 
 
 def split_cores() -> Cores:

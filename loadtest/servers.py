@@ -42,8 +42,6 @@ class Launch:
     env: Mapping[str, str] = field(default_factory=dict)
     alone_on_core: bool = True
     """False for what stands beside the server under test: an upstream."""
-    on_every_core: bool = False
-    """True for a server whose rate is not the question."""
     observed: bool = True
     """Whether it has metrics, request ids and an access log; only the bare floors have not."""
 
@@ -67,9 +65,7 @@ class RunningServer:
             **{name: value.format_map(known) for name, value in launch.env.items()},
         }
         command = [part.format_map(known) for part in launch.command]
-        if launch.on_every_core:
-            command = cores.spread(command)
-        elif launch.alone_on_core:
+        if launch.alone_on_core:
             command = cores.pin(command)
         with self.log_path.open("ab") as log:
             self._process = spawn(command, env=env, cwd=ROOT, stdout=log)
@@ -78,6 +74,11 @@ class RunningServer:
     def pid(self) -> int:
         """The process that was started: for gunicorn, its master."""
         return self._process.pid
+
+    @property
+    def workers(self) -> list[int]:
+        """The children of that process."""
+        return [child.pid for child in psutil.Process(self.pid).children()]
 
     def cpu_s(self) -> float:
         """CPU time of the server so far, master and live workers, in seconds."""

@@ -66,9 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work(console: Console) -> int:
         record = run(options.services.split(","), quick=options.quick, console=console)
-        options.out.mkdir(parents=True, exist_ok=True)
-        less = ("" if record["complete"] else "-part") + ("-quick" if record["quick"] else "")  # never over a result
-        path = options.out / f"{record['taken_at'][:10]}-{record['commit']}-sizing{less}.json"
+        path = command.result_path(record, options.out, kind="sizing")
         path.write_text(json.dumps(record, separators=(",", ":")) + "\n", encoding="utf-8")
         console.print(f"The data: {path}", highlight=False)
         return 0

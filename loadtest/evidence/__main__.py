@@ -102,9 +102,7 @@ def run(names: Sequence[str], *, quick: bool, console: Console) -> dict[str, Any
 
 
 def _write(record: dict[str, Any], directory: Path, console: Console) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    less = ("" if record["complete"] else "-part") + ("-quick" if record["quick"] else "")  # never over a result
-    path = directory / f"{record['taken_at'][:10]}-{record['commit']}{less}.json"
+    path = command.result_path(record, directory)
     path.write_text(json.dumps(record, separators=(",", ":")) + "\n", encoding="utf-8")
     page = path.with_suffix(".html")
     page.write_text(report.page(record, data=path.name), encoding="utf-8")

@@ -9,7 +9,6 @@ import itertools
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from loadtest import checks
@@ -26,7 +25,7 @@ SLOPE_AT_MOST_MIB = 1.0
 """For each WINDOW of requests (the demand of this project; the document says "constant")."""
 _MIB = 2**20
 _REQUESTS, _REQUESTS_QUICK = 1_000_000, 100_000
-_AFTER_S, _AFTER_QUICK_S = 330.0, 12.0
+_AFTER_S, _AFTER_QUICK_S = 400.0, 12.0
 """What the million may take at the most."""
 _BEFORE_S, _BEFORE_QUICK_S = 8.0, 3.0
 _LOOKS = 20
@@ -55,8 +54,8 @@ def measure(stage: Stage) -> Part:
     was = stage.run(peer("users-as-was-fewer", "users_as_was:create_app()", DATABASE_URL=fewer, WORKER_CLASS="sync"))
     before_fewer = _as_was(stage, was, seconds=1.5, began_s=began_s)
     was.stop()
-    launch = service("user", DATABASE_URL=database, REDIS_URL=stage.stores.redis_url, WEB_CONCURRENCY="2")
-    ours = stage.run(replace(launch, on_every_core=True))  # rates are not the question, and a million takes minutes
+    ours = stage.run(service("user", DATABASE_URL=database, REDIS_URL=stage.stores.redis_url, WEB_CONCURRENCY="2"))
+    stage.cores.share_out(ours.workers)  # a million takes minutes
     after, rss = _loaded(
         stage,
         ours,

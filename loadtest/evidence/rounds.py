@@ -23,7 +23,7 @@ OVERLOAD = 1.5
 SATURATED_AT_MOST = 0.9
 """Of what is offered. A server that answers more than this had time left: what it can do is not known."""
 FAILED_AT_MOST = 0.01
-SLOW_ROUNDS, SLOW_ROUNDS_QUICK = 3, 1
+SLOW_ROUNDS = 1
 """Of the service as it was, whose answers take a second or more each; nothing is claimed of it."""
 _CONNECTIONS = 32
 _SWEEP = (0.2, 0.4, 0.6, 0.75, 0.9, 1.0, 1.1)

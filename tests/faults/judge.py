@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from tests.faults.course import BUSY_MACHINE_S, FALLBACK_S, LONG, P99_RATIO, ROUNDS, Course, under_fault
+from tests.faults.signals import Heard, Signal, Watch
 from tests.faults.stage import DEADLINE_S, POOL_SIZE, Stage
 from tests.faults.traffic import KINDS, Request
 from tests.promises import Promise
@@ -27,6 +28,8 @@ def prove(
     *,
     seconds: float,
     back_s: float,
+    watch: Watch | None = None,
+    signal: Signal | None = None,
     unaffected: Collection[str] = (),
     falling_back: Collection[str] = (),
     late: Collection[str] = (),
@@ -42,6 +45,7 @@ def prove(
         fault: a context manager that does it when it is entered, and ends its cause when it is left.
         seconds: how long it lasts.
         back_s: how soon after its end everything must be as before.
+        watch, signal: who must hear of it while it lasts, and what; neither where nobody need be told.
         unaffected: the kinds of requests (`traffic.KINDS`) that must not notice.
         falling_back: kinds that are answered all the same, after a short look at what is not there.
         late: kinds that are answered all the same, before their deadline.
@@ -50,8 +54,16 @@ def prove(
         refusing: whether nobody may be there to connect to.
         counting: whether every click on a link that was followed must have been counted, once.
     """
+    heard = Heard(signal) if signal else None
     courses = [
-        under_fault(stage, fault(), seconds=seconds, back_s=back_s, seed=number) for number in range(1, ROUNDS + 1)
+        under_fault(
+            stage,
+            watch.told(heard, fault()) if watch and heard else fault(),
+            seconds=seconds,
+            back_s=back_s,
+            seed=number,
+        )
+        for number in range(1, ROUNDS + 1)
     ]
     _judge_writes(promise, name, courses)
     if counting:
@@ -66,6 +78,8 @@ def prove(
     if unaffected:
         _judge_unaffected(promise, name, courses, unaffected)
     _judge_after(promise, name, courses, back_s)
+    if heard:
+        heard.say(promise, name)
     return courses
 
 

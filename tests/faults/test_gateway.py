@@ -12,7 +12,7 @@ import pytest
 
 from chassis.testing import wait_until
 from tests.faults.judge import prove
-from tests.faults.signals import Heard, Signal, Watch
+from tests.faults.signals import Signal, Watch
 from tests.faults.stage import Program, Stage
 from tests.faults.traffic import KINDS
 from tests.promises import Promise
@@ -63,12 +63,11 @@ def stopped(gateway: Program, codes: list[int]) -> Iterator[None]:
 
 def test_worker_killed(stage: Stage, watch: Watch, promise: Promise) -> None:
     """What it was just doing is lost, and nothing else."""
-    name, heard = "gateway: kill -9 of a worker", Heard(ONE_LOST)
     prove(
-        stage, promise, name, lambda: watch.told(heard, worker_killed(stage.gateway)),
+        stage, promise, "gateway: kill -9 of a worker",
+        lambda: worker_killed(stage.gateway), watch=watch, signal=ONE_LOST,
         seconds=0.2, back_s=BACK_S, killed=True,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 def test_reloaded(stage: Stage, promise: Promise) -> None:

@@ -15,7 +15,7 @@ from chassis.testing import CutProxy
 from tests.faults.course import FALLBACK_S, LONG
 from tests.faults.judge import prove
 from tests.faults.memory import limited
-from tests.faults.signals import Heard, Signal, Watch
+from tests.faults.signals import Signal, Watch
 from tests.faults.stage import DEADLINE_S, Program, Stage
 from tests.faults.traffic import KINDS
 from tests.promises import Promise
@@ -130,13 +130,11 @@ def check(
 ) -> None:
     """Do something to the second instance of a service."""
     program = stage.instances[service][1]
-    name, heard = what, Heard(signal(program))
     unaffected = [kind for kind in KINDS if kind not in ASKING[service]]
     prove(
-        stage, promise, name, lambda: watch.told(heard, fault(program)),
+        stage, promise, what, lambda: fault(program), watch=watch, signal=signal(program),
         seconds=seconds, back_s=FALLBACK_S, unaffected=unaffected,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -11,7 +11,7 @@ from chassis.testing import wait_until
 from chassis.testing.kafka import KafkaCluster
 from tests.faults.course import FALLBACK_S, LONG
 from tests.faults.judge import prove
-from tests.faults.signals import Heard, Signal, Watch
+from tests.faults.signals import Signal, Watch
 from tests.faults.stage import Stage
 from tests.faults.traffic import KINDS
 from tests.promises import Promise
@@ -36,12 +36,11 @@ def gone(kafka: KafkaCluster) -> Iterator[None]:
 
 def test_gone(stage: Stage, watch: Watch, promise: Promise) -> None:
     """Events wait in the outbox, and arrive when it is back: each, and those of a route in their order."""
-    name, heard = "Kafka: gone and back", Heard(GONE)
+    name = "Kafka: gone and back"
     courses = prove(
-        stage, promise, name, lambda: watch.told(heard, gone(stage.kafka)),
+        stage, promise, name, lambda: gone(stage.kafka), watch=watch, signal=GONE,
         seconds=20 if LONG else 2, back_s=FALLBACK_S, unaffected=KINDS,
     )  # fmt: skip
-    heard.say(promise, name)
     wait_until(
         lambda: not stage.query("gateway", "SELECT 1 FROM routes_outbox LIMIT 1"), timeout_s=ARRIVE_S, interval_s=0.1
     )

@@ -20,7 +20,7 @@ from tests.faults import disk
 from tests.faults.clock import Clock
 from tests.faults.course import FALLBACK_S, LONG, ROUNDS
 from tests.faults.judge import prove
-from tests.faults.signals import Heard, Signal, Watch
+from tests.faults.signals import Signal, Watch
 from tests.faults.stage import Program, Stage
 from tests.faults.test_instances import ASKING
 from tests.faults.traffic import KINDS
@@ -74,13 +74,12 @@ def full(program: Program, path: Path) -> Iterator[None]:
 def test_full(cramped: tuple[Program, Path], stage: Stage, watch: Watch, promise: Promise) -> None:
     """Logs and metrics are lost, requests are not: only those that the dead worker was answering."""
     program, path = cramped
-    name, heard = "disk full where logs and metrics go", Heard(FULL)
+    name = "disk full where logs and metrics go"
     prove(
-        stage, promise, name, lambda: watch.told(heard, full(program, path)),
+        stage, promise, name, lambda: full(program, path), watch=watch, signal=FULL,
         seconds=10 if LONG else 2, back_s=FALLBACK_S,
         unaffected=[kind for kind in KINDS if kind not in ASKING["user"]],
     )  # fmt: skip
-    heard.say(promise, name)
     line = 'user_http_requests_total{endpoint="health_live",method="GET",status="200"}'
     before = (path / "log").stat().st_size
     call(program.process, "GET", "/nowhere")
@@ -161,12 +160,11 @@ def test_clock(clock: Clock, stage: Stage, watch: Watch, promise: Promise, ahead
         log=None,
         alerts=(f"ClockWrong{{{where}}}", 'ClockWrong{service="gateway"}'),
     )
-    name, heard = f"clock jumps by an hour, {'forward' if ahead_s > 0 else 'back'}", Heard(wrong)
+    name = f"clock jumps by an hour, {'forward' if ahead_s > 0 else 'back'}"
     prove(
-        stage, promise, name, lambda: watch.told(heard, set_wrong(clock, stage, ahead_s, kept)),
+        stage, promise, name, lambda: set_wrong(clock, stage, ahead_s, kept), watch=watch, signal=wrong,
         seconds=20 if LONG else 2, back_s=FALLBACK_S, unaffected=KINDS,
     )  # fmt: skip
-    heard.say(promise, name)
     promise(
         name,
         "a limit that is used up stays so; a key of a sign-up is known",

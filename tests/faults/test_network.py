@@ -10,7 +10,7 @@ import pytest
 from chassis.testing import CutProxy
 from tests.faults.course import FALLBACK_S, LONG
 from tests.faults.judge import prove
-from tests.faults.signals import Heard, Signal, Watch
+from tests.faults.signals import Signal, Watch
 from tests.faults.stage import Program, Stage
 from tests.faults.test_instances import ASKING, left_alone, wire_of
 from tests.faults.traffic import KINDS
@@ -72,41 +72,37 @@ def program(stage: Stage) -> Program:
 
 def test_latency(stage: Stage, program: Program, watch: Watch, promise: Promise) -> None:
     """Late answers are answers: nothing fails."""
-    name, heard = f"network to one of two: {LATE_S * 1000:.0f} ms of latency", Heard(SLOW)
     prove(
-        stage, promise, name, lambda: watch.told(heard, late(wire_of(program))),
+        stage, promise, f"network to one of two: {LATE_S * 1000:.0f} ms of latency",
+        lambda: late(wire_of(program)), watch=watch, signal=SLOW,
         seconds=10 if LONG else 1, back_s=2.0, unaffected=OTHERS, late=ASKING[SERVICE],
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 def test_loss(stage: Stage, watch: Watch, promise: Promise) -> None:
     """Of both instances, as one of them would hardly be asked: answers are late, and few of them too late."""
-    name, heard = f"network to both of two: {LOST:.0%} of packets lost", Heard(SLOW)
     wires = [wire_of(program) for program in stage.instances[SERVICE]]
     prove(
-        stage, promise, name, lambda: watch.told(heard, lossy(*wires)),
+        stage, promise, f"network to both of two: {LOST:.0%} of packets lost",
+        lambda: lossy(*wires), watch=watch, signal=SLOW,
         seconds=10 if LONG else 1, back_s=2.0, unaffected=OTHERS,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 def test_cut(stage: Stage, program: Program, watch: Watch, promise: Promise) -> None:
     """Resets: whoever was just being answered gets 503, nobody else notices."""
-    name, heard = "network to one of two: cut", Heard(left_alone(program))
     prove(
-        stage, promise, name, lambda: watch.told(heard, cut(wire_of(program))),
+        stage, promise, "network to one of two: cut",
+        lambda: cut(wire_of(program)), watch=watch, signal=left_alone(program),
         seconds=10 if LONG else 1, back_s=FALLBACK_S, unaffected=OTHERS,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 @pytest.mark.skipif(not LONG, reason="in the short form, SIGSTOP of an instance is this")
 def test_silent(stage: Stage, program: Program, watch: Watch, promise: Promise) -> None:
     """Nobody answers, and nobody refuses: 504 at the deadline, until it is left alone."""
-    name, heard = "network to one of two: silent", Heard(left_alone(program))
     prove(
-        stage, promise, name, lambda: watch.told(heard, silent(wire_of(program))),
+        stage, promise, "network to one of two: silent",
+        lambda: silent(wire_of(program)), watch=watch, signal=left_alone(program),
         seconds=10 if LONG else 1, back_s=FALLBACK_S, unaffected=OTHERS,
     )  # fmt: skip
-    heard.say(promise, name)

@@ -14,7 +14,7 @@ from chassis.servers import PostgresServer
 from chassis.testing.databases import query
 from tests.faults.course import LONG
 from tests.faults.judge import prove
-from tests.faults.signals import Heard, Signal, Watch
+from tests.faults.signals import Signal, Watch
 from tests.faults.stage import Stage
 from tests.promises import Promise
 
@@ -132,22 +132,18 @@ def read_only(postgres: PostgresServer) -> Iterator[None]:
 
 def test_killed(stage: Stage, watch: Watch, promise: Promise) -> None:
     """kill -9: what needs it is 503 within a second; it is back 2 s after it accepts connections."""
-    name, heard = "PostgreSQL: kill -9", Heard(LOST)
     prove(
-        stage, promise, name, lambda: watch.told(heard, killed(stage.postgres)),
+        stage, promise, "PostgreSQL: kill -9", lambda: killed(stage.postgres), watch=watch, signal=LOST,
         seconds=10 if LONG else 2, back_s=BACK_S, unaffected=WITHOUT, falling_back=PRODUCTS, within_s=DOWN_S,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 def test_paused(stage: Stage, watch: Watch, promise: Promise) -> None:
     """SIGSTOP: hung is as bad as dead, and no worse."""
-    name, heard = "PostgreSQL: SIGSTOP", Heard(HUNG)
     prove(
-        stage, promise, name, lambda: watch.told(heard, paused(stage.postgres)),
+        stage, promise, "PostgreSQL: SIGSTOP", lambda: paused(stage.postgres), watch=watch, signal=HUNG,
         seconds=20 if LONG else 3, back_s=BACK_S, unaffected=WITHOUT, falling_back=PRODUCTS, within_s=DOWN_S,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 def test_restarted(stage: Stage, promise: Promise) -> None:
@@ -160,29 +156,23 @@ def test_restarted(stage: Stage, promise: Promise) -> None:
 
 def test_full(stage: Stage, watch: Watch, promise: Promise) -> None:
     """Another client has all connections."""
-    name, heard = "PostgreSQL: connections exhausted", Heard(FULL)
     prove(
-        stage, promise, name, lambda: watch.told(heard, full(stage.postgres)),
+        stage, promise, "PostgreSQL: connections exhausted", lambda: full(stage.postgres), watch=watch, signal=FULL,
         seconds=10 if LONG else 2, back_s=BACK_S, unaffected=WITHOUT, falling_back=PRODUCTS, within_s=DOWN_S,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 def test_locked(stage: Stage, watch: Watch, promise: Promise) -> None:
     """Statements wait and wait."""
-    name, heard = "PostgreSQL: slow, a long statement", Heard(SLOW)
     prove(
-        stage, promise, name, lambda: watch.told(heard, locked(stage)),
+        stage, promise, "PostgreSQL: slow, a long statement", lambda: locked(stage), watch=watch, signal=SLOW,
         seconds=10 if LONG else 2, back_s=BACK_S, unaffected=WITHOUT, falling_back=PRODUCTS,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 def test_read_only(stage: Stage, watch: Watch, promise: Promise) -> None:
     """It answers, and takes no writes: these are 503, and reads go on."""
-    name, heard = "PostgreSQL: read-only", Heard(READ_ONLY)
     prove(
-        stage, promise, name, lambda: watch.told(heard, read_only(stage.postgres)),
+        stage, promise, "PostgreSQL: read-only", lambda: read_only(stage.postgres), watch=watch, signal=READ_ONLY,
         seconds=10 if LONG else 2, back_s=BACK_S, unaffected=READS, within_s=DOWN_S,
     )  # fmt: skip
-    heard.say(promise, name)

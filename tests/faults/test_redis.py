@@ -13,7 +13,7 @@ from chassis.servers import ValkeyServer
 from chassis.testing import CutProxy
 from tests.faults.course import FALLBACK_S, LONG
 from tests.faults.judge import prove
-from tests.faults.signals import Heard, Signal, Watch
+from tests.faults.signals import Signal, Watch
 from tests.faults.stage import Stage
 from tests.faults.traffic import KINDS
 from tests.promises import Promise
@@ -104,52 +104,43 @@ def full(server: ValkeyServer, policy: str) -> Iterator[None]:
 
 def test_killed(stage: Stage, watch: Watch, promise: Promise) -> None:
     """kill -9: no error, and nothing that was remembered is read afterwards. Its last half second's clicks are gone."""
-    name, heard = "Redis: kill -9", Heard(LOST)
     prove(
-        stage, promise, name, lambda: watch.told(heard, killed(stage.redis)),
+        stage, promise, "Redis: kill -9", lambda: killed(stage.redis), watch=watch, signal=LOST,
         seconds=10 if LONG else 2, back_s=FALLBACK_S, unaffected=WITHOUT, falling_back=FALLING_BACK,
         counting=False,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 def test_paused(stage: Stage, watch: Watch, promise: Promise) -> None:
     """SIGSTOP: hung is as bad as dead, and no worse."""
-    name, heard = "Redis: SIGSTOP", Heard(LOST)
     prove(
-        stage, promise, name, lambda: watch.told(heard, paused(stage.redis)),
+        stage, promise, "Redis: SIGSTOP", lambda: paused(stage.redis), watch=watch, signal=LOST,
         seconds=20 if LONG else 2, back_s=FALLBACK_S, unaffected=WITHOUT, falling_back=FALLING_BACK,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 def test_slow(stage: Stage, watch: Watch, promise: Promise) -> None:
     """200 ms of latency: it is left alone, nobody waits for it again and again."""
-    name, heard = "Redis: 200 ms of latency", Heard(SLOW)
     prove(
-        stage, promise, name, lambda: watch.told(heard, slow(stage.redis_wire)),
+        stage, promise, "Redis: 200 ms of latency", lambda: slow(stage.redis_wire), watch=watch, signal=SLOW,
         seconds=10 if LONG else 2, back_s=FALLBACK_S, unaffected=WITHOUT, falling_back=FALLING_BACK,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 def test_flushed(stage: Stage, watch: Watch, promise: Promise) -> None:
     """FLUSHALL: everything is asked for anew. Clicks that were about to be stored are gone."""
-    name, heard = "Redis: FLUSHALL", Heard(FORGOTTEN)
     prove(
-        stage, promise, name, lambda: watch.told(heard, flushed(stage.redis)),
+        stage, promise, "Redis: FLUSHALL", lambda: flushed(stage.redis), watch=watch, signal=FORGOTTEN,
         seconds=10 if LONG else 1, back_s=2.0, unaffected=WITHOUT, falling_back=FALLING_BACK,
         counting=False,
     )  # fmt: skip
-    heard.say(promise, name)
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru"] if LONG else ["noeviction"])
 def test_full(stage: Stage, watch: Watch, promise: Promise, policy: str) -> None:
     """maxmemory: what cannot be stored is done without, and what cannot be invalidated is not read."""
-    name, heard = f"Redis: maxmemory reached, {policy}", Heard(FULL)
     prove(
-        stage, promise, name, lambda: watch.told(heard, full(stage.redis, policy)),
+        stage, promise, f"Redis: maxmemory reached, {policy}",
+        lambda: full(stage.redis, policy), watch=watch, signal=FULL,
         seconds=10 if LONG else 2, back_s=FALLBACK_S, unaffected=WITHOUT, falling_back=FALLING_BACK,
     )  # fmt: skip
-    heard.say(promise, name)

@@ -73,7 +73,9 @@ def test_requests_over_the_cap_are_503_at_once(
 
 
 def test_connections_over_the_cap_are_503_and_closed(start_gateway: StartGateway) -> None:
-    """Before anything is read of them; a place that becomes free is given away again."""
+    """Before anything is read of them; a place that becomes free is given away again. The objective for availability
+    sees it: these are no requests that nobody could have answered.
+    """
     gateway = start_gateway(WEB_CONCURRENCY="1", CLIENT_MAX_CONNECTIONS="2")
     first, second = gateway.client(), gateway.client()
     assert first.ask("GET", "/health/live").status == 200
@@ -90,6 +92,7 @@ def test_connections_over_the_cap_are_503_and_closed(start_gateway: StartGateway
 
     wait_until(served)
     second.wire.close()
+    wait_until(lambda: gateway.metric('gateway_http_requests_total{endpoint="connection",method="OTHER",status="503"}'))
 
 
 def test_a_head_that_does_not_come_closes_the_connection(start_gateway: StartGateway) -> None:

@@ -68,13 +68,16 @@ class Observer:
         self._metrics.count_error(kind)
 
     def malformed(self, peer: str, status: int, detail: str, *, limit_ms: int) -> tuple[bytes, str]:
-        """What the server could not read as a request. Returns the answer's body and id."""
+        """What the server could not read as a request, or did not want to: a connection too many. Returns the answer's
+        body and id.
+        """
+        route = "unmatched" if status < 500 else "connection"  # the objectives leave out what is asked of nobody
         ctx = context.begin(None, None, None, limit_ms)
         token = context.bind(ctx)
         try:
-            self._tally.request("-", "unmatched", status, 0.0)
+            self._tally.request("-", route, status, 0.0)
             access(
-                method="-", path="-", protocol="-", route="unmatched", status=status, duration_s=0.0,
+                method="-", path="-", protocol="-", route=route, status=status, duration_s=0.0,
                 remote_addr=peer, quiet=False,
             )  # fmt: skip
             return problem_bytes(status, detail), ctx.request_id
