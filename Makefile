@@ -86,7 +86,7 @@ test: setup  ## Test against a real PostgreSQL and Valkey; ARGS="-k ready" for s
 test-slow: setup  ## Run the tests that take long: end to end, fuzzing, memory, packaging
 	@$(PY) -m pytest -n 3 --dist worksteal -m slow $(ARGS)
 
-# Everything, many times, for half an hour and more: make faults LONG=1
+# Everything, three times, for an hour and a quarter: make faults LONG=1
 LONG ?=
 .PHONY: faults
 faults: setup  ## Cut real parts of a whole storefront while traffic flows (5 minutes; LONG=1 for more)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from tests.faults import history, leaks
+from tests.faults.busyness import Busyness
 from tests.faults.history import History
 from tests.faults.stage import Stage
 from tests.faults.traffic import Request, Traffic
@@ -45,6 +46,8 @@ class Course:
         back_s: in which everything must be as before.
         until_s: from then on everything had to be: that time was over, or (in the short form) all had said it is.
         cache_losses: how often an instance of links had lost Valkey, be it for a moment.
+        sent_again: how often the gateway asked links once more, as there was no answer: both may have been asked.
+        busy: how busy the machine was, by block (busyness.BLOCK_S).
         history, leaks: what was found afterwards.
         void: why times say little here.
     """
@@ -57,6 +60,8 @@ class Course:
     back_s: float
     until_s: float
     cache_losses: int
+    sent_again: int
+    busy: Mapping[int, float]
     history: History
     leaks: Sequence[str]
     void: str
@@ -79,17 +84,6 @@ class Course:
         failed = [one.due_s for one in self.requests if one.kind in kinds and not one.fine]
         return max(0.0, max(failed, default=0.0) - self.ended_s)
 
-    def p99_ratio(self, kinds: Collection[str]) -> float:
-        """The 99th percentile during the fault, of the one before it."""
-        before = [one.took_s for one in self.requests if one.kind in kinds and one.ended_s < self.cut_s]
-        met = [one.took_s for one in self.requests if one.kind in kinds and self.cut_s <= one.due_s < self.ended_s]
-        return p99(met) / p99(before) if before and met else 1.0
-
-
-def p99(took_s: Sequence[float]) -> float:
-    """The 99th percentile."""
-    return sorted(took_s)[max(0, -(-len(took_s) * 99 // 100) - 1)]
-
 
 def under_fault(
     stage: Stage,
@@ -107,8 +101,9 @@ def under_fault(
         back_s: how long after its end everything must be as before.
     """
     stage.wait_whole()
-    before, stored, losses = leaks.census(stage), history.now(stage), _cache_losses(stage)
-    with Traffic(stage, per_second=per_second, seed=seed) as traffic:
+    before, stored = leaks.census(stage), history.now(stage)
+    losses, again = _cache_losses(stage), _sent_again(stage)
+    with Busyness() as busyness, Traffic(stage, per_second=per_second, seed=seed) as traffic:
         time.sleep(CALM_S)  # the length of a phase, not a wait for anything
         cut_s = time.monotonic()
         with fault:
@@ -130,6 +125,8 @@ def under_fault(
         back_s=back_s,
         until_s=until_s,
         cache_losses=_cache_losses(stage) - losses,
+        sent_again=_sent_again(stage) - again,
+        busy=busyness.blocks,
         history=history.check(stage, traffic, stored),
         leaks=leaks.leaks(stage, before),
         void=traffic.void,
@@ -139,6 +136,13 @@ def under_fault(
 def _cache_losses(stage: Stage) -> int:
     """How often the instances of links have said so. What one said before it was started anew does not count."""
     return sum("Cache is unavailable" in line for one in stage.instances["links"] for line in one.process.lines)
+
+
+def _sent_again(stage: Stage) -> int:
+    """How often the gateway has asked links again. One that was started anew has forgotten it."""
+    counted = 'gateway_retries_total{outcome="answered",upstream="links"} '
+    lines = stage.exposition(stage.gateway).splitlines()
+    return next((int(float(line.removeprefix(counted))) for line in lines if line.startswith(counted)), 0)
 
 
 def _wait_healthy(stage: Stage, ended_s: float, give_up_s: float) -> dict[str, float]:

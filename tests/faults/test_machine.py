@@ -41,8 +41,8 @@ FULL = Signal(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system that can be full."""
-    with disk.disk(tmp_path, megabytes=4):
+    """A file system that can be full, and that logs alone do not fill."""
+    with disk.disk(tmp_path, megabytes=32):
         yield tmp_path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -77,10 +78,21 @@ def client_of(server: ValkeyServer) -> Iterator[Any]:
 @contextmanager
 def flushed(server: ValkeyServer) -> Iterator[None]:
     """FLUSHALL, twice a second: pages, destinations, generations, counts are gone, again and again."""
-    with client_of(server) as client:
-        client.flushall()
+    stop = threading.Event()
+
+    def flush() -> None:
+        with client_of(server) as client:
+            client.flushall()
+            while not stop.wait(0.5):
+                client.flushall()
+
+    thread = threading.Thread(target=flush)
+    thread.start()
+    try:
         yield
-        client.flushall()
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextmanager
