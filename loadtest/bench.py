@@ -43,13 +43,20 @@ def measure(
     return loads
 
 
-def one_round(subject: Subject, *, seconds: float, warm_up_s: float) -> Load:
-    """One round of a subject, whole seconds each; 0 for no warm-up. Raises BenchError if any request fails."""
+def one_round(subject: Subject, *, seconds: float, warm_up_s: float, recorded: bool = True) -> Load:
+    """One round of a subject, whole seconds each; 0 for no warm-up.
+
+    Args:
+        recorded: whether to wait until every request is in its log and its metrics, if it has them.
+
+    Raises:
+        BenchError: a request fails, or is not recorded.
+    """
     url = subject.server.url + subject.path
     subject.check_state()
     if warm_up_s:
         run_wrk(url, seconds=warm_up_s, connections=CONNECTIONS, headers=subject.headers)
-    observed = subject.server.launch.observed
+    observed = recorded and subject.server.launch.observed
     counted = checks.requests_counted(subject.server) if observed else 0.0
     subject.server.empty_log()
     cpu_before_s = subject.server.cpu_s()

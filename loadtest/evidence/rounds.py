@@ -109,7 +109,7 @@ def _overloaded(stage: Stage, side: Side, database: str, number: int) -> tuple[O
             port=side.server.port,
             requests=(get(USERS_PATH),),
             per_second=OVERLOAD * side.capacity,
-            seconds=min(6, (2 if stage.quick else 4) / side.capacity) if slow else 0.8 if stage.quick else 2.5,
+            seconds=min(6, (2 if stage.quick else 4) / side.capacity) if slow else 0.8 if stage.quick else 2,
             warm_up_s=0.3 if stage.quick else 0.5,
             connections=4 if slow else _CONNECTIONS,
             timeout_s=30,  # longer than any queue that can grow here: an answer that is given up is work for nothing
@@ -144,7 +144,7 @@ def swept(stage: Stage, side: Side, runs: dict[str, Any], began_s: float) -> lis
         outcome = stage.offer(
             Offer(
                 port=side.server.port, requests=(get(USERS_PATH),), per_second=part * capacity,
-                seconds=0.8 if stage.quick else 2, warm_up_s=0.2, connections=64,
+                seconds=0.8 if stage.quick else 1.5, warm_up_s=0.2, connections=64,
             )
         )  # fmt: skip
         key = f"{side.name}-at-{part:g}"

@@ -44,7 +44,7 @@ def sizes(quick: bool) -> tuple[int, ...]:
 
 def batch_s(quick: bool) -> float:
     """Seconds of one kind of request in one round, at the most."""
-    return 0.08 if quick else 0.15
+    return 0.08 if quick else 0.12
 
 
 def expected_s(quick: bool) -> float:

@@ -47,7 +47,7 @@ def sizes(quick: bool) -> tuple[int, ...]:
 
 def batch_s(quick: bool) -> float:
     """Seconds of one kind of request in one round."""
-    return 0.07 if quick else 0.16
+    return 0.07 if quick else 0.12
 
 
 def expected_s(quick: bool) -> float:
