@@ -78,9 +78,14 @@ def require_observed(
         raise BenchError(f"{name}: no X-Request-ID is made for a request without one")
 
 
-def require_clean(name: str, load: Load) -> None:
-    """Raises BenchError if any request of the load failed."""
-    if load.bad_status or load.socket_errors or load.timeouts:
+def failed(load: Load) -> int:
+    """How many of its requests were not answered as they should be."""
+    return load.bad_status + load.socket_errors + load.timeouts
+
+
+def require_clean(name: str, load: Load, *, at_most: float = 0.0) -> None:
+    """Raises BenchError if a larger part of the load's requests failed than may."""
+    if failed(load) > at_most * load.requests:
         raise BenchError(
             f"{name}: {load.bad_status} bad answers, {load.socket_errors} socket errors, {load.timeouts} timeouts "
             f"among {load.requests} requests"
