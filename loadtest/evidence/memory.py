@@ -47,7 +47,7 @@ def expected_s(quick: bool) -> float:
 
 
 def measure(stage: Stage) -> Part:
-    """First the service as it was, for some seconds, then ours. Raises BenchError if requests to ours fail, but for a few."""
+    """First the service as it was, for some seconds, then ours. Raises BenchError if more than a few of ours fail."""
     began_s = time.monotonic()
     stage.say("memory: starting")
     database = stage.stores.users_database("bench")
