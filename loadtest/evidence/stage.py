@@ -25,7 +25,7 @@ class Stage:
     """Stores, cores and the bar that shows how far it is.
 
     Attributes:
-        quick: under 3 minutes in all instead of under 15: fewer rounds, smaller sizes; a look, not a result.
+        quick: about 4 minutes in all instead of 15: fewer rounds, smaller sizes; a look, not a result.
         task: the part's own task on the progress bar; its total is seconds that the part expects to take.
     """
 

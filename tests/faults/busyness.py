@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Self
 
 import psutil
+
+from tests.faults.meanwhile import Meanwhile
 
 BLOCK_S = 0.5
 
 
-class Busyness:
-    """Looks at it until it is left. A context manager.
+class Busyness(Meanwhile):
+    """Looks at it until it is left.
 
     Attributes:
         blocks: the part of all processors' time that was used, by the number of the block of BLOCK_S on the monotonic
@@ -20,21 +21,12 @@ class Busyness:
     """
 
     def __init__(self) -> None:
+        super().__init__(self._look)
         self.blocks: dict[int, float] = {}
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="busyness")
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _look(self) -> None:
+    def _look(self, ending: threading.Event) -> None:
         idle_s, all_s = _spent()
-        while not self._ending.wait(BLOCK_S - time.monotonic() % BLOCK_S):
+        while not ending.wait(BLOCK_S - time.monotonic() % BLOCK_S):
             now_idle_s, now_all_s = _spent()
             if now_all_s > all_s:
                 block = int(time.monotonic() / BLOCK_S) - 1

@@ -140,9 +140,7 @@ def _cache_losses(stage: Stage) -> int:
 
 def _sent_again(stage: Stage) -> int:
     """How often the gateway has asked links again. One that was started anew has forgotten it."""
-    counted = 'gateway_retries_total{outcome="answered",upstream="links"} '
-    lines = stage.exposition(stage.gateway).splitlines()
-    return next((int(float(line.removeprefix(counted))) for line in lines if line.startswith(counted)), 0)
+    return int(stage.metric(stage.gateway, 'gateway_retries_total{outcome="answered",upstream="links"}'))
 
 
 def _wait_healthy(stage: Stage, ended_s: float, give_up_s: float) -> dict[str, float]:

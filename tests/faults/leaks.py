@@ -86,13 +86,8 @@ def _count(stage: Stage, program: Program) -> Count:
         valkey=stores[stage.redis_wire.port],
         others=others,
         half_closed=half_closed,
-        in_use=_in_use(stage.exposition(program)),
+        in_use=stage.metric(program, 'db_pool_connections{state="in_use"}'),
     )
-
-
-def _in_use(exposition: str) -> float:
-    name = 'db_pool_connections{state="in_use"} '
-    return sum(float(line.removeprefix(name)) for line in exposition.splitlines() if line.startswith(name))
 
 
 def leaks(stage: Stage, before: dict[str, Count]) -> list[str]:

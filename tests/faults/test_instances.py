@@ -14,6 +14,7 @@ import pytest
 from chassis.testing import CutProxy
 from tests.faults.course import FALLBACK_S, LONG
 from tests.faults.judge import prove
+from tests.faults.meanwhile import Meanwhile
 from tests.faults.memory import limited
 from tests.faults.signals import Signal, Watch
 from tests.faults.stage import DEADLINE_S, Program, Stage
@@ -53,22 +54,16 @@ def paused(program: Program) -> Iterator[None]:
 @contextmanager
 def without_memory(program: Program, ways: set[str]) -> Iterator[None]:
     """Each worker in turn is killed for its memory, a moment after it has begun to answer."""
-    stop = threading.Event()
 
-    def kill_each() -> None:
+    def kill_each(ending: threading.Event) -> None:
         with limited() as hit:
-            while not stop.wait(0.5):
+            while not ending.wait(0.5):
                 program.process.wait_alive()
                 for pid in program.process.workers:
                     ways.add(hit(pid))
 
-    thread = threading.Thread(target=kill_each)
-    thread.start()
-    try:
+    with Meanwhile(kill_each):
         yield
-    finally:
-        stop.set()
-        thread.join()
     program.process.wait_alive()
 
 

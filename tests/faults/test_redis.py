@@ -14,6 +14,7 @@ from chassis.servers import ValkeyServer
 from chassis.testing import CutProxy
 from tests.faults.course import FALLBACK_S, LONG
 from tests.faults.judge import prove
+from tests.faults.meanwhile import Meanwhile
 from tests.faults.signals import Signal, Watch
 from tests.faults.stage import Stage
 from tests.faults.traffic import KINDS
@@ -78,21 +79,15 @@ def client_of(server: ValkeyServer) -> Iterator[Any]:
 @contextmanager
 def flushed(server: ValkeyServer) -> Iterator[None]:
     """FLUSHALL, twice a second: pages, destinations, generations, counts are gone, again and again."""
-    stop = threading.Event()
 
-    def flush() -> None:
+    def flush(ending: threading.Event) -> None:
         with client_of(server) as client:
             client.flushall()
-            while not stop.wait(0.5):
+            while not ending.wait(0.5):
                 client.flushall()
 
-    thread = threading.Thread(target=flush)
-    thread.start()
-    try:
+    with Meanwhile(flush):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 @contextmanager

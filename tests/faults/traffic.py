@@ -15,9 +15,10 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from loadtest.openloop import Arrival, Offer, offer
+from tests.faults.meanwhile import Meanwhile
 from tests.faults.stage import ADMIN_KEY, DEADLINE_S, Stage
 
 GIVE_UP_S = DEADLINE_S + 2.0
@@ -172,8 +173,8 @@ WRITES = tuple(name for name, kind in KINDS.items() if kind.writes)
 READS = tuple(name for name, kind in KINDS.items() if not kind.writes)
 
 
-class Traffic:
-    """Requests of all kinds, at random times, from its beginning to its end. A context manager.
+class Traffic(Meanwhile):
+    """Requests of all kinds, at random times, until it is left: it returns when each has its answer, or has none.
 
     Attributes:
         run: what all names that it makes begin with.
@@ -182,6 +183,7 @@ class Traffic:
     """
 
     def __init__(self, stage: Stage, *, per_second: float, seed: int = 1) -> None:
+        super().__init__(self._flow)
         self.stage = stage
         self.run = uuid.uuid4().hex[:8]
         self.salt = f"{random.Random(self.run).randrange(100):02}"
@@ -189,8 +191,6 @@ class Traffic:
         self.void = ""
         self._names, shares = zip(*((name, kind.share) for name, kind in KINDS.items()), strict=True)
         self._shares = shares
-        self._ending = threading.Event()
-        self._failed: BaseException | None = None
         self._offer = Offer(
             port=stage.gateway.port,
             per_second=per_second,
@@ -200,30 +200,15 @@ class Traffic:
             seed=seed,
             arrive=self._arrive,
             over=self._over,
-            go_on=lambda: not self._ending.is_set(),
+            go_on=lambda: not self.ending.is_set(),
         )
-        self._thread = threading.Thread(target=self._flow, name="traffic")
 
     def name(self, number: int) -> str:
         """What the request of that number makes, if it makes something."""
         return f"{self.run}-{number}"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        """No more requests; returns when each has its answer, or has none."""
-        self._ending.set()
-        self._thread.join()
-        if self._failed is not None:
-            raise self._failed
-
-    def _flow(self) -> None:
-        try:
-            self.void = offer(self._offer).void
-        except BaseException as error:  # noqa: BLE001 - raised where the traffic is ended
-            self._failed = error
+    def _flow(self, _ending: threading.Event) -> None:
+        self.void = offer(self._offer).void
 
     def _arrive(self, due_s: float, dice: random.Random) -> Request:
         number = len(self.requests)
