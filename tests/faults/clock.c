@@ -1,6 +1,7 @@
 /* The time of day, wrong by as many seconds as a file says that is mapped into memory. Loaded by LD_PRELOAD.
 
-   Only the clock that people set is wrong: the monotonic one, sleeps, time-outs and the times of files are not. */
+   Only the clock that people set is wrong: the monotonic one, sleeps, time-outs and the times of files are not. A wait
+   until a time of day (C11's, which librdkafka uses) ends by the wrong clock, as it does when the kernel's is wrong. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -8,17 +9,23 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
+#define SECOND_NS 1000000000L
+#define LOOK_NS 20000000L /* how often a wait looks whether the clock was set meanwhile */
+
 static const volatile long long *ahead_s;
 static int (*others)(clockid_t, struct timespec *);
+static int (*wait_others)(cnd_t *, mtx_t *, const struct timespec *);
 
 __attribute__((constructor)) static void begin(void)
 {
     const char *path = getenv("CLOCK_FILE");
     int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     others = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    wait_others = (int (*)(cnd_t *, mtx_t *, const struct timespec *))dlsym(RTLD_NEXT, "cnd_timedwait");
     if (file < 0)
         return;
     void *mapped = mmap(NULL, sizeof *ahead_s, PROT_READ, MAP_SHARED, file, 0);
@@ -53,4 +60,26 @@ time_t time(time_t *into)
     if (into)
         *into = found.tv_sec;
     return found.tv_sec;
+}
+
+static int is_before(const struct timespec *one, const struct timespec *other)
+{
+    return one->tv_sec < other->tv_sec || (one->tv_sec == other->tv_sec && one->tv_nsec < other->tv_nsec);
+}
+
+int cnd_timedwait(cnd_t *restrict woken, mtx_t *restrict held, const struct timespec *restrict until)
+{
+    for (;;) {
+        long long ahead = ahead_s ? *ahead_s : 0;
+        struct timespec end = *until, look;
+        end.tv_sec -= ahead; /* by the kernel's clock */
+        syscall(SYS_clock_gettime, CLOCK_REALTIME, &look);
+        look.tv_nsec += LOOK_NS;
+        look.tv_sec += look.tv_nsec / SECOND_NS;
+        look.tv_nsec %= SECOND_NS;
+        int last = is_before(&end, &look);
+        int result = wait_others(woken, held, last ? &end : &look);
+        if (result != thrd_timedout || (last && (!ahead_s || *ahead_s == ahead)))
+            return result;
+    }
 }

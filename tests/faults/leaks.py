@@ -22,10 +22,9 @@ CONNECTIONS = POOL_SIZE + 4
 """Of a worker, to one store, at the most: those of the pool, and those that have one task each, such as health."""
 FILES = 2
 """Files that somebody just happens to have open."""
-KAFKA = {"threads": 8, "files": 8, "others": 3, "half_closed": 1}
+KAFKA = {"threads": 8, "files": 8, "others": 3}
 """What a client of Kafka has: threads, pipes to wake them, connections. The worker of the gateway that sends events has
-one; it may be another worker afterwards, and the first one keeps its own. It waits by the time of day, and so may not
-see for long after a clock was wrong that a broker has closed a connection.
+one; it may be another worker afterwards, and the first one keeps its own.
 """
 SCRAPED = 1
 """Prometheus, where one looks on, keeps a connection to each program; to one that has just started it has none yet."""
@@ -105,7 +104,7 @@ def _found(stage: Stage, before: dict[str, Count]) -> list[str]:
 def _more(name: str, before: Count, now: Count) -> Iterator[str]:
     workers = before.processes - 1
     kafka = KAFKA if name == "gateway" else {}
-    if now.half_closed > workers * kafka.get("half_closed", 0) or now.in_use:
+    if now.half_closed or now.in_use:
         yield f"{name}: {now.half_closed} connections half closed, {now.in_use:g} slots in use"
     if now.starts != before.starts:
         return

@@ -28,6 +28,21 @@ for line in sys.stdin:
     time.sleep(0.01)
 """
 
+_WAITING = """
+import ctypes, sys, time
+library = ctypes.CDLL(None)
+woken, held = (ctypes.c_long * 16)(), (ctypes.c_long * 16)()  # more than either takes
+library.mtx_init(held, 0), library.cnd_init(woken), library.mtx_lock(held)
+for line in sys.stdin:
+    began_s, until_ns = time.monotonic(), time.time_ns() + int(float(line) * 1e9)
+    until = (ctypes.c_long * 2)(*divmod(until_ns, 10**9))
+    print("waits", flush=True)
+    result = library.cnd_timedwait(woken, held, until)
+    print(time.monotonic() - began_s, result, flush=True)
+"""
+_TIMED_OUT = "4"
+"""C11's thrd_timedout, as glibc numbers it."""
+
 
 @contextmanager
 def python(program: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
@@ -80,6 +95,23 @@ def test_a_clock_is_wrong_for_those_that_have_it(tmp_path: Path) -> None:
             assert 0 <= passed_s < 60
             assert abs(day - before[0] - ahead_s - passed_s) < 1
             assert abs(date - before[2] - ahead_s - passed_s) < 1
+
+
+def test_a_wait_until_a_time_of_day_ends_by_the_wrong_clock(tmp_path: Path) -> None:
+    """Neither at once nor an hour late when the clock was wrong before; when it jumps meanwhile, then with that."""
+    clock = Clock(tmp_path)
+    with python(_WAITING, **clock.environment) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for before_s, wait_s, after_s in ((3600, 0.1, 3600), (-3600, 0.1, -3600), (0, 3600.1, 3600)):
+            clock.set(before_s)
+            process.stdin.write(f"{wait_s}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "waits\n"
+            clock.set(after_s)
+            waited_s, result = process.stdout.readline().split()
+            assert 0.05 < float(waited_s) < 30
+            assert result == _TIMED_OUT
 
 
 def test_what_is_not_heard_breaks_the_promise() -> None:
