@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -81,6 +82,13 @@ def require_observed(
 def failed(load: Load) -> int:
     """How many of its requests were not answered as they should be."""
     return load.bad_status + load.socket_errors + load.timeouts
+
+
+def failures(server: RunningServer, load: Load) -> Counter[str]:
+    """What became of those: numbers by status, which the access log has, and of the rest by what wrk calls it."""
+    found = Counter(str(status) for line in _json_lines(server) if (status := line.get("status", 0)) >= 400)
+    found.update({"socket errors": load.socket_errors, "timeouts": load.timeouts})
+    return +found
 
 
 def require_clean(name: str, load: Load, *, at_most: float = 0.0) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from loadtest import checks
@@ -60,14 +62,14 @@ def measure(stage: Stage) -> Part:
     was.stop()
     ours = stage.run(service("user", DATABASE_URL=database, REDIS_URL=stage.stores.redis_url, WEB_CONCURRENCY="2"))
     stage.cores.share_out(ours.workers)  # a million takes minutes
-    after, rss, failed = _loaded(
+    after, rss, failures = _loaded(
         stage,
         ours,
         wanted=_REQUESTS_QUICK if stage.quick else _REQUESTS,
         within_s=_AFTER_QUICK_S if stage.quick else _AFTER_S,
         began_s=began_s,
     )
-    return part(before, before_fewer, after, rss, failed=failed, quick=stage.quick)
+    return part(before, before_fewer, after, rss, failures=failures, quick=stage.quick)
 
 
 def _as_was(stage: Stage, server: RunningServer, *, seconds: float, began_s: float) -> list[Point]:
@@ -83,8 +85,8 @@ def _as_was(stage: Stage, server: RunningServer, *, seconds: float, began_s: flo
 
 def _loaded(
     stage: Stage, server: RunningServer, *, wanted: int, within_s: float, began_s: float
-) -> tuple[list[Point], list[Point], int]:
-    """Memory counted once, and RSS summed, over the number of requests so far, in MiB; and how many failed."""
+) -> tuple[list[Point], list[Point], Counter[str]]:
+    """Memory counted once, and RSS summed, over the number of requests so far, in MiB; and what failed."""
     once: list[Point] = []
     summed: list[Point] = []
 
@@ -95,19 +97,20 @@ def _loaded(
 
     look(0)
     end_s = time.monotonic() + within_s
-    sent, failed, seconds = 0, 0, 2.0
+    sent, seconds, failures = 0, 2.0, Counter[str]()
     while sent < wanted and (left_s := end_s - time.monotonic()) >= 1:
         stage.say(f"memory: {sent:,} requests")
         server.empty_log()
         connections = _CONNECTIONS if sent else _CONNECTIONS_AT_FIRST
         load = run_wrk(server.url, seconds=min(seconds, left_s), connections=connections, paths=mixed_paths())
         checks.require_clean(server.launch.name, load, at_most=_FAILED_AT_MOST)
-        failed += checks.failed(load)
+        if checks.failed(load):
+            failures += checks.failures(server, load)
         sent += load.requests
         look(sent)
         seconds = max(1.0, min(wanted / _LOOKS, wanted - sent) / load.per_second)
         stage.keep_time(began_s)
-    return once, summed, failed
+    return once, summed, failures
 
 
 def mixed_paths() -> list[str]:
@@ -145,10 +148,10 @@ def part(
     after: Sequence[Point],
     rss: Sequence[Point],
     *,
-    failed: int = 0,
+    failures: Mapping[str, int] = MappingProxyType({}),
     quick: bool,
 ) -> Part:
-    """What those points say; `failed` of the requests to the shipped service were not answered 200."""
+    """What those points say; `failures` are numbers of requests to the shipped service that failed, by how."""
     runs: dict[str, Any] = {
         name: [[int(sent), round(mib, 3)] for sent, mib in points]
         for name, points in (
@@ -161,7 +164,8 @@ def part(
     sent = int(after[-1][0])
     wanted = _REQUESTS_QUICK if quick else _REQUESTS
     short = "" if sent >= wanted else f" The machine did not do {wanted:,} in the time that there was."
-    short += f" {failed:,} were not answered 200." if failed else ""
+    if failures:
+        short += " Not answered 200: " + ", ".join(f"{count:,} ({how})" for how, count in failures.items()) + "."
     too_few = "" if sent >= 2 * WINDOW else f" {sent:,} requests are too few for a slope: it takes a longer run."
     return Part(
         name="memory",

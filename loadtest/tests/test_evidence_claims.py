@@ -116,6 +116,14 @@ def test_memory_says_when_there_were_too_few_requests() -> None:
     assert "did not do" not in json.dumps(many)
 
 
+def test_memory_says_what_became_of_requests_that_failed() -> None:
+    """By status, and by what the generator calls those that have none."""
+    was = [(0.0, 50.0), (1.0, 300.0)]
+    points = [(0.0, 90.0), (1_000_000.0, 91.0)]
+    failed = memory.part(was, was, points, points, failures={"503": 31, "timeouts": 2}, quick=False).record()
+    assert "Not answered 200: 31 (503), 2 (timeouts)." in failed["claims"][0]["measured"]
+
+
 def test_memory_paths_are_of_three_kinds_and_always_the_same() -> None:
     """A page of every kind that is cached, and single users that are not; nothing that is not there."""
     paths = memory.mixed_paths()

@@ -7,7 +7,7 @@ import time
 
 import psutil
 
-from tests.faults.meanwhile import Meanwhile
+from chassis.testing import Meanwhile
 
 BLOCK_S = 0.5
 

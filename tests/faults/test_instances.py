@@ -11,10 +11,9 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from chassis.testing import CutProxy
+from chassis.testing import CutProxy, Meanwhile
 from tests.faults.course import FALLBACK_S, LONG
 from tests.faults.judge import prove
-from tests.faults.meanwhile import Meanwhile
 from tests.faults.memory import limited
 from tests.faults.signals import Signal, Watch
 from tests.faults.stage import DEADLINE_S, Program, Stage

@@ -11,10 +11,9 @@ import pytest
 import redis
 
 from chassis.servers import ValkeyServer
-from chassis.testing import CutProxy
+from chassis.testing import CutProxy, Meanwhile
 from tests.faults.course import FALLBACK_S, LONG
 from tests.faults.judge import prove
-from tests.faults.meanwhile import Meanwhile
 from tests.faults.signals import Signal, Watch
 from tests.faults.stage import Stage
 from tests.faults.traffic import KINDS

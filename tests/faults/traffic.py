@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from chassis.testing import Meanwhile
 from loadtest.openloop import Arrival, Offer, offer
-from tests.faults.meanwhile import Meanwhile
 from tests.faults.stage import ADMIN_KEY, DEADLINE_S, Stage
 
 GIVE_UP_S = DEADLINE_S + 2.0

@@ -21,7 +21,7 @@ from sqlalchemy import Engine, event
 
 from chassis import migrations
 from chassis.settings import load
-from chassis.testing import wait_until
+from chassis.testing import Meanwhile, wait_until
 from chassis.testing.calls import call
 from chassis.testing.plugin import StartGunicorn
 from tests.kubernetes.expanding import breaks, is_earlier
@@ -74,24 +74,18 @@ def test_old_pods_go_on_while_a_job_runs(database_url: str, gunicorn: StartGunic
     assert run("user", database_url)[0] == 0
     service = gunicorn("user", DATABASE_URL=database_url, WEB_CONCURRENCY="1", DB_OPERATION_TIMEOUT_MS="8000")
     statuses: Counter[int] = Counter()
-    ended = threading.Event()
 
-    def visit() -> None:
+    def visit(ending: threading.Event) -> None:
         for number in range(100_000):
             new = {"username": f"visitor-{number}", "email": f"visitor-{number}@example.com"}
             statuses[call(service, "POST", "/api/v1/users", body=new).status] += 1
             statuses[call(service, "GET", "/api/v1/users").status] += 1
-            if ended.is_set():
+            if ending.is_set():
                 return
 
-    visitor = threading.Thread(target=visit)
-    visitor.start()
-    try:
+    with Meanwhile(visit):
         wait_until(lambda: statuses[201] > 5, what="visitors are at work")
         assert [run("user", database_url)[0] for _ in range(3)] == [0, 0, 0]
-    finally:
-        ended.set()
-        visitor.join()
     assert set(statuses) == {200, 201}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chassis.testing import CutProxy, wait_until
+from chassis.testing import CutProxy, Meanwhile, wait_until
 
 if TYPE_CHECKING:
     from services.gateway.tests.conftest import Backend, Gateway, Message, Wire
@@ -339,23 +339,17 @@ def test_restarts_of_a_service_that_closes_idle_connections_fail_nothing(
     """Idle connections closed under constant load: the pool drops them, the race is retried; not one request fails."""
     gateway = start_gateway()
     failed: list[int] = []
-    stop = threading.Event()
 
-    def load() -> None:
+    def load(ending: threading.Event) -> None:
         with gateway.client() as client:
-            while not stop.is_set():
+            while not ending.is_set():
                 status = client.ask("GET", "/api/products").status
                 if status != 200:
                     failed.append(status)
 
-    threads = [threading.Thread(target=load) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for _ in range(20):
-        before = backend.connections
-        backend.close_idle()
-        wait_until(lambda before=before: backend.connections > before)  # type: ignore[misc]
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with Meanwhile(load, threads=4):
+        for _ in range(20):
+            before = backend.connections
+            backend.close_idle()
+            wait_until(lambda before=before: backend.connections > before)  # type: ignore[misc]
     assert not failed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import psutil
 import pytest
 
-from chassis.testing import wait_until
+from chassis.testing import Meanwhile, wait_until
 from gateway.worker import LINGER_S
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 StartGateway = Callable[..., "Gateway"]
 
 
-class Load:
+class Load(Meanwhile):
     """Clients that ask one request after another on a connection they keep, and reconnect when told to close.
 
     `broken` counts requests that got no answer on a connection that had been accepted, `refused` attempts to connect
@@ -31,15 +31,14 @@ class Load:
     """
 
     def __init__(self, gateway: Gateway, clients: int = 4) -> None:
+        super().__init__(self._visit, threads=clients)
         self.gateway = gateway
         self.statuses: dict[int, int] = {}
         self.broken = 0
         self.refused = 0
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def _visit(self, ending: threading.Event) -> None:
+        while not ending.is_set():
             try:
                 client = self.gateway.client()
             except OSError:
@@ -51,7 +50,7 @@ class Load:
 
     def _ask(self, client: object) -> None:
         answered_s = time.monotonic()
-        while not self._stop.is_set():
+        while not self.ending.is_set():
             asked_s = time.monotonic()
             try:
                 answer = client.ask("GET", "/api/products")  # type: ignore[attr-defined]
@@ -64,15 +63,9 @@ class Load:
                 return
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        super().__enter__()
         wait_until(lambda: self.statuses.get(200, 0) > 50)
         return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def slow(seconds: float) -> Callable[[Wire, Message], None]:

@@ -14,10 +14,10 @@ import pytest
 
 from chassis.servers import PostgresServer, ValkeyServer
 from chassis.settings import load
-from chassis.testing import wait_until
+from chassis.testing import Meanwhile, wait_until
 from gateway import db
 from gateway.settings import Settings
-from services.gateway.tests.conftest import Backend, Client, Gateway, Message, Wire, answer
+from services.gateway.tests.conftest import Backend, Gateway, Message, Wire, answer
 
 StartGateway = Callable[..., Gateway]
 JSON = {"Content-Type": "application/json"}
@@ -106,11 +106,11 @@ def test_a_version_can_be_pinned_and_a_client_can_stick(shop: Gateway) -> None:
 
 def test_traffic_moves_and_no_request_fails(shop: Gateway, old: Backend, new: Backend) -> None:
     """Reweighted, switched off and on, repointed and taken away while six clients ask without a pause."""
-    stop, seen = threading.Event(), Counter[tuple[int, bytes]]()
+    seen = Counter[tuple[int, bytes]]()
 
-    def load(client: Client) -> None:
-        with client:
-            while not stop.is_set():
+    def load(ending: threading.Event) -> None:
+        with shop.client() as client:
+            while not ending.is_set():
                 found = client.ask("GET", PRODUCT)
                 seen[found.status, found.body] += 1
 
@@ -118,10 +118,7 @@ def test_traffic_moves_and_no_request_fails(shop: Gateway, old: Backend, new: Ba
         return share(shop, 40) == {name: 40}
 
     name = {**HOUSE, "version": "v2"}
-    threads = [threading.Thread(target=load, args=(shop.client(),)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    try:
+    with Meanwhile(load, threads=6):
         call(shop, "PATCH", f"{ROUTES}/3", {"weight": 50})
         call(shop, "PATCH", f"{ROUTES}/1", {"weight": 0})
         wait_until(lambda: settles("new"), timeout_s=5)
@@ -134,10 +131,6 @@ def test_traffic_moves_and_no_request_fails(shop: Gateway, old: Backend, new: Ba
         call(shop, "DELETE", f"{ROUTES}/3")
         call(shop, "PATCH", f"{ROUTES}/1", {"url": old.url})
         wait_until(lambda: settles("old"), timeout_s=5)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
     assert set(seen) == {(200, b"old"), (200, b"new")}
 
 

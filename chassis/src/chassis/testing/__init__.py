@@ -2,7 +2,8 @@
 
 from chassis.children import free_port, wait_until
 from chassis.testing.gunicorn import GunicornProcess
+from chassis.testing.meanwhile import Meanwhile
 from chassis.testing.proxy import CutProxy
 from chassis.testing.tools import require
 
-__all__ = ["CutProxy", "GunicornProcess", "free_port", "require", "wait_until"]
+__all__ = ["CutProxy", "GunicornProcess", "Meanwhile", "free_port", "require", "wait_until"]

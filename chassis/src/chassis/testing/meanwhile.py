@@ -8,25 +8,29 @@ from typing import Self
 
 
 class Meanwhile:
-    """Does its work in a thread of its own, from entering to leaving. A context manager.
+    """Does its work in threads of its own, from entering to leaving. A context manager.
 
     Args:
-        work: what is done; returns soon after the event that it gets is set. What it raises is raised on leaving.
+        work: what each thread does; returns soon after the event that it gets is set. What it raises is raised on
+            leaving; of several, one.
+        threads: how many do it.
     """
 
-    def __init__(self, work: Callable[[threading.Event], None]) -> None:
+    def __init__(self, work: Callable[[threading.Event], None], *, threads: int = 1) -> None:
         self.ending = threading.Event()
         self._work = work
         self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=type(self).__name__)
+        self._threads = [threading.Thread(target=self._run, name=type(self).__name__) for _ in range(threads)]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self.ending.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         if self._failed is not None:
             raise self._failed
 
