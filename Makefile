@@ -38,10 +38,10 @@ load: setup  ## Visit what `make run` serves for a minute, and judge it; ARGS="-
 load-ui: setup  ## The same with locust's web interface, on http://127.0.0.1:8089
 	@exec $(LOCUST) --web-host 127.0.0.1 --users 100 --spawn-rate 20 $(ARGS)
 
-# About four minutes, to see that it runs: make evidence QUICK=1
+# Under three minutes, to see that it runs: make evidence QUICK=1
 QUICK ?=
 .PHONY: evidence
-evidence: setup  ## Measure every claim, before and after, and write a report (15 minutes; QUICK=1: 4)
+evidence: setup  ## Measure every claim, before and after, and write a report (15 minutes; QUICK=1: 3)
 	@sh scripts/uv.sh pip install --quiet --python $(PY) --require-hashes -r requirements/peers.txt || \
 		echo "Envoy could not be installed here: the report will say that it was not measured." >&2
 	@$(PY) -m loadtest.evidence $(if $(QUICK),--quick) $(ARGS)

@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A server may close a kept connection just as it is used again (uvicorn does after 5 s): then GET is repeated.
 _RETRY = urllib3.Retry(connect=False, read=2, redirect=False, status=False, other=False)
 _HTTP = urllib3.PoolManager(retries=_RETRY, timeout=urllib3.Timeout(connect=1.0, read=10.0))
+STOP_S = 2.5
+"""gunicorn's own ASGI worker waits for half a minute for connections that are idle."""
 
 
 def http_get(url: str, *, headers: Mapping[str, str] | None = None) -> urllib3.BaseHTTPResponse:
@@ -67,6 +69,7 @@ class RunningServer:
         command = [part.format_map(known) for part in launch.command]
         if launch.alone_on_core:
             command = cores.pin(command)
+        self._told_to_end = False
         with self.log_path.open("ab") as log:
             self._process = spawn(command, env=env, cwd=ROOT, stdout=log)
 
@@ -116,11 +119,16 @@ class RunningServer:
         """The last lines of its log."""
         return "\n".join(self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
 
-    def stop(self, *, timeout_s: float = 15.0) -> None:
-        """SIGTERM, then SIGKILL to the whole group if it does not end in time."""
-        if self._process.poll() is None:
+    def terminate(self) -> None:
+        """SIGTERM, once; `stop` waits for its end."""
+        if not self._told_to_end and self._process.poll() is None:
             self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout_s)
+        self._told_to_end = True
+
+    def stop(self, *, timeout_s: float = STOP_S) -> None:
+        """SIGTERM, then SIGKILL to the whole group if it does not end in time: nobody asks it for anything any more."""
+        self.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
         signal_group(self._process, signal.SIGKILL)
-        self._process.wait(timeout_s)
+        self._process.wait()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,7 +20,7 @@ from loadtest.baseline import envoy, nginx
 from loadtest.errors import BenchError
 from loadtest.machine import Cores
 from loadtest.report import Comparison
-from loadtest.servers import Launch, RunningServer
+from loadtest.servers import STOP_S, Launch, RunningServer
 from loadtest.stores import Stores
 
 THREADS = "8"
@@ -240,9 +241,12 @@ class Fleet:
         return self.run(launch)
 
     def stop(self) -> None:
-        """End every server, the last started first."""
+        """End every server. All are told at once, as some take seconds."""
+        end_s = time.monotonic() + STOP_S
         for server in reversed(self._running.values()):
-            server.stop()
+            server.terminate()
+        for server in self._running.values():
+            server.stop(timeout_s=max(0.0, end_s - time.monotonic()))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ PARTS: dict[str, ModuleType] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write. 0: it was measured, whatever the verdicts; 2: it could not be."""
     parser = argparse.ArgumentParser(prog="evidence", description="Is it as fast as it is said to be, here?")
-    parser.add_argument("--quick", action="store_true", help="about 4 minutes: a look, not a result")
+    parser.add_argument("--quick", action="store_true", help="under 3 minutes: a look, not a result")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"of {','.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the results are written")
     options = parser.parse_args(arguments)

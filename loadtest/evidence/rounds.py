@@ -23,6 +23,8 @@ OVERLOAD = 1.5
 SATURATED_AT_MOST = 0.9
 """Of what is offered. A server that answers more than this had time left: what it can do is not known."""
 FAILED_AT_MOST = 0.01
+ROUNDS = 8
+"""More than elsewhere, and shorter: of eight, one outlier on each side decides nothing (order statistics)."""
 SLOW_ROUNDS = 1
 """Of the service as it was, whose answers take a second or more each; nothing is claimed of it."""
 _CONNECTIONS = 32
@@ -109,7 +111,7 @@ def _overloaded(stage: Stage, side: Side, database: str, number: int) -> tuple[O
             port=side.server.port,
             requests=(get(USERS_PATH),),
             per_second=OVERLOAD * side.capacity,
-            seconds=min(6, (2 if stage.quick else 4) / side.capacity) if slow else 0.8 if stage.quick else 2,
+            seconds=min(6, (1 if stage.quick else 4) / side.capacity) if slow else 0.8 if stage.quick else 1.5,
             warm_up_s=0.3 if stage.quick else 0.5,
             connections=4 if slow else _CONNECTIONS,
             timeout_s=30,  # longer than any queue that can grow here: an answer that is given up is work for nothing

@@ -17,7 +17,7 @@ from loadtest.subjects import Fleet
 
 def rounds(quick: bool) -> int:
     """A B A B …: so many of each. Fewer than five decide nothing."""
-    return 3 if quick else 5
+    return 2 if quick else 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Stage:
     """Stores, cores and the bar that shows how far it is.
 
     Attributes:
-        quick: about 4 minutes in all instead of 15: fewer rounds, smaller sizes; a look, not a result.
+        quick: under 3 minutes in all instead of 15: fewer rounds, smaller sizes; a look, not a result.
         task: the part's own task on the progress bar; its total is seconds that the part expects to take.
     """
 
