@@ -7,8 +7,11 @@ are made when they are first needed and then kept: threads and connections of po
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -38,7 +41,7 @@ class Count:
 
     Attributes:
         starts: as the program's; with another number it is another process, and can be compared with nothing.
-        files: descriptors that are no connections.
+        files: descriptors that are no connections, by what they are.
         postgres, valkey: connections to them; `others` all other ones but listeners.
         half_closed: of `others`, those that the other side has closed, and we have not. A pool finds out that a
             connection was closed when it is to be used again.
@@ -48,7 +51,7 @@ class Count:
     starts: int
     processes: int
     threads: int
-    files: int
+    files: Counter[str]
     postgres: int
     valkey: int
     others: int
@@ -63,11 +66,12 @@ def census(stage: Stage) -> dict[str, Count]:
 
 def _count(stage: Stage, program: Program) -> Count:
     processes = program.processes
-    threads = files = others = half_closed = 0
+    threads = others = half_closed = 0
+    files: Counter[str] = Counter()
     stores = dict.fromkeys((stage.postgres.port, stage.redis_wire.port), 0)
     for process in processes:
         connections = process.net_connections(kind="tcp")
-        files += process.num_fds() - len(connections)
+        files += _files(process.pid, {connection.fd for connection in connections})
         threads += process.num_threads()
         for one in connections:
             port = one.raddr.port if len(one.raddr) else None  # of a listener
@@ -87,6 +91,15 @@ def _count(stage: Stage, program: Program) -> Count:
         half_closed=half_closed,
         in_use=stage.metric(program, 'db_pool_connections{state="in_use"}'),
     )
+
+
+def _files(pid: int, connections: Set[int]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        if int(file.name) not in connections:
+            with suppress(FileNotFoundError):  # it has been closed meanwhile
+                found[str(file.readlink()).partition(":[")[0]] += 1  # the number of a socket or a pipe says nothing
+    return found
 
 
 def leaks(stage: Stage, before: dict[str, Count]) -> list[str]:
@@ -110,9 +123,11 @@ def _more(name: str, before: Count, now: Count) -> Iterator[str]:
         return
     if now.processes != before.processes:
         yield f"{name}: {before.processes} processes, now {now.processes}"
+    if now.files.total() > before.files.total() + workers * (FILES + kafka.get("files", 0)):
+        new = ", ".join(f"{count} {what}" for what, count in (now.files - before.files).items())
+        yield f"{name}: {before.files.total()} files, now {now.files.total()}; new are {new}"
     for what, most in (
         ("threads", before.threads + workers * THREADS),
-        ("files", before.files + workers * FILES),
         ("others", before.others + SCRAPED),
         ("postgres", workers * CONNECTIONS),
         ("valkey", workers * CONNECTIONS),
