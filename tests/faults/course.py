@@ -28,6 +28,8 @@ BUSY_MACHINE_S = 0.75
 one service alone is tested against the same promises, it is 0.25 s.
 """
 P99_RATIO = 1.2
+MOMENT_S = 0.1
+"""A fault that lasts no longer is over when it is done."""
 FALLBACK_S = 5.0
 """In which the catalogue, which has a file to answer from, must have found its database again."""
 PER_SECOND = 150.0 if LONG else 100.0
@@ -41,6 +43,7 @@ class Course:
     Attributes:
         requests: all that were sent, from the first calm second to the last.
         cut_s, struck_s: just before and just after it was done.
+        lifted_s: just before its end was begun.
         ended_s: when its cause had ended: PostgreSQL accepts connections again.
         healthy_s: how long after that each program said of itself that it is entirely well; inf: it did not.
         back_s: in which everything must be as before.
@@ -55,6 +58,7 @@ class Course:
     requests: Sequence[Request]
     cut_s: float
     struck_s: float
+    lifted_s: float
     ended_s: float
     healthy_s: Mapping[str, float]
     back_s: float
@@ -78,6 +82,14 @@ class Course:
         """Requests of these kinds that were answered before the fault, or began after everything had to be back."""
         met = set(self.during(kinds))
         return [one for one in self.requests if one.kind in kinds and one not in met]
+
+    def lasts(self, moment_s: float) -> bool:
+        """Whether it was in effect then. What it takes to do and to undo it does not count: a hundred connections are
+        opened, or PostgreSQL recovers, on the cores that all share. Unless that is all there is of it, as in a restart.
+        """
+        if self.lifted_s - self.struck_s < MOMENT_S:
+            return self.cut_s <= moment_s < self.ended_s
+        return self.struck_s <= moment_s < self.lifted_s
 
     def back_after_s(self, kinds: Collection[str]) -> float:
         """How long after the end of its cause the last request of these kinds was due that failed."""
@@ -109,6 +121,7 @@ def under_fault(
         with fault:
             struck_s = time.monotonic()
             time.sleep(seconds)
+            lifted_s = time.monotonic()
         ended_s = time.monotonic()
         healthy_s = _wait_healthy(stage, ended_s, ended_s + max(back_s, FALLBACK_S) + BUSY_MACHINE_S)
         until_s = ended_s + back_s + BUSY_MACHINE_S
@@ -120,6 +133,7 @@ def under_fault(
         requests=[one for one in traffic.requests if one.status is not None],
         cut_s=cut_s,
         struck_s=struck_s,
+        lifted_s=lifted_s,
         ended_s=ended_s,
         healthy_s=healthy_s,
         back_s=back_s,

@@ -59,7 +59,7 @@ def p99(took_s: Sequence[float]) -> float:
 
 
 def ratio(courses: Sequence[Course], kinds: Collection[str]) -> Ratio | None:
-    """The p99 of those kinds during the fault, of that before it; None if nothing was asked in one of both."""
+    """The p99 of those kinds while the fault lasts, of that before it; None if nothing was asked in one of both."""
     whole = [_blocks(course, kinds) for course in courses]
     left_out = statistics.mean(share for _, _, share in whole)
     rounds = [(before, met) for before, met, _ in whole if before and met]
@@ -95,7 +95,7 @@ def _blocks(course: Course, kinds: Collection[str]) -> tuple[list[list[float]], 
         block = int(one.due_s / BLOCK_S)
         if one.ended_s < course.cut_s:
             side = before
-        elif course.cut_s <= one.due_s < course.ended_s:
+        elif course.lasts(one.due_s):
             side = met
         else:
             continue

@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -29,8 +30,8 @@ def course(*, times: float, ended_s: float = ENDED_S, busy: Mapping[int, float] 
         requests.append(Request(due_s, b"", kind="user", status=200, ended_s=due_s + took_s))
         due_s += 0.02
     return Course(
-        requests=requests, cut_s=CUT_S, struck_s=CUT_S, ended_s=ended_s, healthy_s={}, back_s=0, until_s=ended_s,
-        cache_losses=0, sent_again=0, busy=busy or {}, history=History(), leaks=[], void="",
+        requests=requests, cut_s=CUT_S, struck_s=CUT_S, lifted_s=ended_s, ended_s=ended_s, healthy_s={}, back_s=0,
+        until_s=ended_s, cache_losses=0, sent_again=0, busy=busy or {}, history=History(), leaks=[], void="",
     )  # fmt: skip
 
 
@@ -57,6 +58,26 @@ def test_a_moment_decides_nothing() -> None:
     assert found is not None
     assert found.median > 2
     assert found.at_most(1.2) is None
+
+
+def test_what_it_takes_to_do_it_and_to_undo_it_is_left_out() -> None:
+    """A second of each, in which all is slow: nothing is said of it, unless there is nothing else."""
+    strike_s, lift_s = CUT_S + 1, ENDED_S - 1
+
+    def around(course: Course, struck_s: float, lifted_s: float) -> Course:
+        def slower(one: Request) -> Request:
+            calm = one.due_s < CUT_S or struck_s <= one.due_s < lifted_s
+            return replace(one, ended_s=one.due_s + one.took_s * (1 if calm else 9))
+
+        requests = [slower(one) for one in course.requests]
+        return replace(course, requests=requests, struck_s=struck_s, lifted_s=lifted_s)
+
+    lasting = ratio([around(course(times=0.8, seed=seed), strike_s, lift_s) for seed in (1, 2, 3)], ["user"])
+    assert lasting is not None
+    assert lasting.at_most(1.2) is True
+    brief = ratio([around(course(times=1, seed=seed), ENDED_S, ENDED_S) for seed in (1, 2, 3)], ["user"])
+    assert brief is not None
+    assert brief.at_most(1.2) is False
 
 
 def test_what_the_machine_did_is_left_out() -> None:
