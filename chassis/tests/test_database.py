@@ -21,6 +21,7 @@ from chassis.errors import DeadlineExceeded
 from chassis.metrics import Metrics
 from chassis.servers import PostgresServer
 from chassis.settings import DatabaseSettings, parse_database_url
+from chassis.testing.databases import query
 from chassis.testing.proxy import CutProxy
 
 MakeDatabase = Callable[..., Database]
@@ -359,6 +360,19 @@ def test_a_server_that_takes_no_changes_is_lost_to_writers_alone(
     assert [record.message.partition(":")[0] for record in caplog.records] == [
         "Database is read-only", "Database takes changes again", "Database is read-only"
     ]  # fmt: skip
+
+
+def test_who_is_refused_a_write_makes_the_next_connection(make_database: MakeDatabase, database_url: str) -> None:
+    """And not the next reader, for whom nothing has changed."""
+    store = make_database(database_url, pool_size=1)
+    store.execute("CREATE TABLE t (n int)")
+    store.execute("SET default_transaction_read_only = on")
+    (before,) = store.fetch("SELECT pg_backend_pid()")
+    with pytest.raises(DatabaseUnavailable, match="no changes"):
+        store.execute("INSERT INTO t VALUES (1)")
+    sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'test' AND pid <> %s"
+    (made,) = query(database_url, sessions, before)
+    assert store.fetch("SELECT pg_backend_pid()") == [made]
 
 
 def test_a_connection_that_could_not_be_made_is_closed_at_once(

@@ -31,6 +31,7 @@ one; it may be another worker afterwards, and the first one keeps its own.
 """
 SCRAPED = 1
 """Prometheus, where one looks on, keeps a connection to each program; to one that has just started it has none yet."""
+_SOCKET = "socket"
 SETTLE_S = 8.0
 """In which idle connections are closed: UPSTREAM_IDLE_S, and whatever is only looked at every few seconds."""
 
@@ -42,6 +43,8 @@ class Count:
     Attributes:
         starts: as the program's; with another number it is another process, and can be compared with nothing.
         files: descriptors that are no connections, by what they are.
+        dead: connections that are gone from the system's tables: the other side has reset them. PostgreSQL's keepalives
+            find that out after half a minute for those that a pool has not used since their sessions were ended.
         postgres, valkey: connections to them; `others` all other ones but listeners.
         half_closed: of `others`, those that the other side has closed, and we have not. A pool finds out that a
             connection was closed when it is to be used again.
@@ -52,6 +55,7 @@ class Count:
     processes: int
     threads: int
     files: Counter[str]
+    dead: int
     postgres: int
     valkey: int
     others: int
@@ -80,11 +84,13 @@ def _count(stage: Stage, program: Program) -> Count:
             elif port is not None:
                 others += 1
                 half_closed += one.status == psutil.CONN_CLOSE_WAIT
+    dead = files.pop(_SOCKET, 0)
     return Count(
         starts=program.starts,
         processes=len(processes),
         threads=threads,
         files=files,
+        dead=dead,
         postgres=stores[stage.postgres.port],
         valkey=stores[stage.redis_wire.port],
         others=others,
@@ -129,6 +135,7 @@ def _more(name: str, before: Count, now: Count) -> Iterator[str]:
     for what, most in (
         ("threads", before.threads + workers * THREADS),
         ("others", before.others + SCRAPED),
+        ("dead", before.dead + workers * POOL_SIZE),
         ("postgres", workers * CONNECTIONS),
         ("valkey", workers * CONNECTIONS),
     ):

@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -243,25 +243,32 @@ class Database:
             if time.monotonic() >= deadline_s:
                 raise _NotSent("no live connection in time")
             pooled = self._take()
+        given_up = False
         try:
             yield pooled.dbapi_connection, deadline_s
         except BaseException as error:
             if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
-                self._give_up(pooled.dbapi_connection)
+                given_up = self._give_up(pooled.dbapi_connection)
             if pooled.dbapi_connection is not None and pooled.dbapi_connection.closed:
                 self._connection_errors.inc()
                 pooled.invalidate()
             raise
         finally:
             pooled.close()
+            if given_up:  # whoever is turned away waits for another connection: the next one may be a reader
+                with suppress(PoolExhausted, psycopg2.OperationalError):
+                    self._take().close()
 
-    def _give_up(self, connection: Any) -> None:
+    def _give_up(self, connection: Any) -> bool:
         """Close a connection to what was the primary, perhaps: the name may lead elsewhere by now. One at a time, as
-        connecting for every write that is refused would cost the readers more than all their reads.
+        connecting for every write that is refused would cost the readers more than all their reads. Returns whether it
+        was closed.
         """
-        if time.monotonic() - self._gave_up_s >= BREAKER_RESET_S:
-            self._gave_up_s = time.monotonic()
-            connection.close()
+        if time.monotonic() - self._gave_up_s < BREAKER_RESET_S:
+            return False
+        self._gave_up_s = time.monotonic()
+        connection.close()
+        return True
 
     def _take(self) -> Any:
         began_s = time.monotonic()
