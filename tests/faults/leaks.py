@@ -43,8 +43,8 @@ class Count:
     Attributes:
         starts: as the program's; with another number it is another process, and can be compared with nothing.
         files: descriptors that are no connections, by what they are.
-        dead: connections that are gone from the system's tables: the other side has reset them. PostgreSQL's keepalives
-            find that out after half a minute for those that a pool has not used since their sessions were ended.
+        dead: connections that are gone from the system's tables: the other side has reset them. Keepalives find that
+            out within two minutes for those that a pool has not used since PostgreSQL ended their sessions.
         postgres, valkey: connections to them; `others` all other ones but listeners.
         half_closed: of `others`, those that the other side has closed, and we have not. A pool finds out that a
             connection was closed when it is to be used again.
