@@ -39,7 +39,7 @@ _CONNECTIONS_AT_FIRST = 64
 _FAILED_AT_MOST = 0.001
 """Of the requests between two looks; how many it were, and how they failed, is said. On two cores PostgreSQL shares one
 with a worker and the generator, and Linux was seen to let one of its processes that was ready to run wait for 0.35 s
-(state R, growing run delay in schedstat): now and then a query is not answered within its 0.8 s, and that is a 503.
+(state R, growing run delay in schedstat): a query that is not answered within its 0.8 s is a 503.
 """
 _WORKERS = 2
 _USERS = 100_000
