@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from chassis.testing.calls import metric
 from tests.faults import history, leaks
 from tests.faults.busyness import Busyness
 from tests.faults.history import History
@@ -154,7 +155,7 @@ def _cache_losses(stage: Stage) -> int:
 
 def _sent_again(stage: Stage) -> int:
     """How often the gateway has asked links again. One that was started anew has forgotten it."""
-    return int(stage.metric(stage.gateway, 'gateway_retries_total{outcome="answered",upstream="links"}'))
+    return int(metric(stage.gateway.process, 'gateway_retries_total{outcome="answered",upstream="links"}'))
 
 
 def _wait_healthy(stage: Stage, ended_s: float, give_up_s: float) -> dict[str, float]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from chassis.testing.calls import metric
 from tests.faults.stage import POOL_SIZE, Program, Stage
 
 THREADS = POOL_SIZE
@@ -95,7 +96,7 @@ def _count(stage: Stage, program: Program) -> Count:
         valkey=stores[stage.redis_wire.port],
         others=others,
         half_closed=half_closed,
-        in_use=stage.metric(program, 'db_pool_connections{state="in_use"}'),
+        in_use=metric(program.process, 'db_pool_connections{state="in_use"}'),
     )
 
 

@@ -169,11 +169,6 @@ class Stage:
             text: str = answer.read().decode()
         return text
 
-    def metric(self, program: Program, sample: str) -> float:
-        """The value of a sample, named as in the exposition; 0 if it is not there."""
-        lines = self.exposition(program).splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{sample} "))
-
     def ailing(self) -> dict[str, list[str]]:
         """What is not entirely well with each program, as it says itself; nothing, if it is. All are asked at once."""
         with ThreadPoolExecutor(len(self.programs)) as pool:

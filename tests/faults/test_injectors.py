@@ -57,6 +57,15 @@ def python(program: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+def asked(process: subprocess.Popen[str], line: str) -> str:
+    """The line with which it answers a line."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+    return process.stdout.readline()
+
+
 def test_a_process_without_memory_is_killed_and_its_parent_is_not() -> None:
     """SIGKILL, as from the kernel; as root and with control groups it is the kernel's."""
     with limited() as hit, python(_GROWING) as process:
@@ -80,11 +89,7 @@ def test_a_clock_is_wrong_for_those_that_have_it(tmp_path: Path) -> None:
     clock = Clock(tmp_path)
 
     def told(process: subprocess.Popen[str]) -> list[float]:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-        return [float(word) for word in process.stdout.readline().split()]
+        return [float(word) for word in asked(process, "").split()]
 
     with python(_TELLING, **clock.environment) as process:
         before = told(process)
@@ -101,13 +106,10 @@ def test_a_wait_until_a_time_of_day_ends_by_the_wrong_clock(tmp_path: Path) -> N
     """Neither at once nor an hour late when the clock was wrong before; when it jumps meanwhile, then with that."""
     clock = Clock(tmp_path)
     with python(_WAITING, **clock.environment) as process:
-        assert process.stdin is not None
         assert process.stdout is not None
         for before_s, wait_s, after_s in ((3600, 0.1, 3600), (-3600, 0.1, -3600), (0, 3600.1, 3600)):
             clock.set(before_s)
-            process.stdin.write(f"{wait_s}\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == "waits\n"
+            assert asked(process, str(wait_s)) == "waits\n"
             clock.set(after_s)
             waited_s, result = process.stdout.readline().split()
             assert 0.05 < float(waited_s) < 30

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chassis.testing import Meanwhile
 from gateway.registry.route import Route
 from gateway.registry.table import Change, Group, Table
 
@@ -170,23 +171,17 @@ def test_threads_that_read_meanwhile_see_one_state_or_the_next() -> None:
     """
     table = Table([route(1, "v1"), route(2, "v2")])
     wrong: list[object] = []
-    done = threading.Event()
 
-    def read() -> None:
-        while not done.is_set():
+    def read(ending: threading.Event) -> None:
+        while not ending.is_set():
             group = table.group(GROUP)
             if group is None or [each.version for each in group.routes] != ["v1", "v2"]:
                 wrong.append(group)
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
-    for reader in readers:
-        reader.start()
-    for revision in range(1, 3001):
-        number = 1 + revision % 2
-        table.apply([Change(revision, number, route(number, f"v{number}", weight=revision % 1000))])
-    done.set()
-    for reader in readers:
-        reader.join()
+    with Meanwhile(read, threads=3):
+        for revision in range(1, 3001):
+            number = 1 + revision % 2
+            table.apply([Change(revision, number, route(number, f"v{number}", weight=revision % 1000))])
     group = table.group(GROUP)
     assert group is not None
     assert {each.weight for each in group.routes} == {999, 0}

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from chassis.servers import ValkeyServer
-from chassis.testing import wait_until
+from chassis.testing import Meanwhile, wait_until
 from chassis.testing.calls import Answer, call, metric
 from chassis.testing.gunicorn import GunicornProcess
 from chassis.testing.proxy import CutProxy
@@ -147,23 +147,20 @@ def test_no_read_is_older_than_an_answered_write_whatever_redis_does(
     pair: list[GunicornProcess], private_redis: ValkeyServer
 ) -> None:
     """Redis hangs, goes on, dies and starts at random moments; after each write both workers are asked at once."""
-    stop = threading.Event()
 
-    def torment() -> None:
+    def torment(ending: threading.Event) -> None:
         chance = random.Random(2)
-        while not stop.wait(chance.uniform(0, 0.3)):
+        while not ending.wait(chance.uniform(0, 0.3)):
             if chance.random() < 0.25:
                 private_redis.kill()
-                stop.wait(chance.uniform(0, 0.3))
+                ending.wait(chance.uniform(0, 0.3))
                 private_redis.start()
             else:
                 private_redis.pause()
-                stop.wait(chance.uniform(0, 0.5))
+                ending.wait(chance.uniform(0, 0.5))
                 private_redis.resume()
 
-    tormentor = threading.Thread(target=torment)
-    tormentor.start()
-    try:
+    with Meanwhile(torment):
         end_s, last = time.monotonic() + 8, 0
         for number in count():
             if time.monotonic() > end_s:
@@ -173,9 +170,6 @@ def test_no_read_is_older_than_an_answered_write_whatever_redis_does(
             for service in (other, writer):
                 assert f"user{number}" in names(page(service, f"?per_page=100&page={(number // 100) + 1}"))
         assert last > 20
-    finally:
-        stop.set()
-        tormentor.join()
     results = {line["route"] for line in pair[0].logs if "route" in line}
     assert "list_users" in results
 
