@@ -7,6 +7,7 @@ import itertools
 import ssl
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -25,7 +26,7 @@ from chassis.testing.tools import require
 from gateway.edge.body import Body
 from gateway.edge.headers import Peers
 from gateway.edge.instance import Refused
-from gateway.edge.proxy import Proxy
+from gateway.edge.proxy import SOON_S, Proxy
 from gateway.edge.request import Request
 from gateway.edge.target import Target
 from gateway.edge.upstream import Upstreams
@@ -300,6 +301,28 @@ def test_a_retry_goes_to_another_version_if_there_is_one(method: str) -> None:
                 statuses = {(await gateway.ask(to(a, b), method=method, body=b"x" if method == "PUT" else None))[0]
                             for _ in range(8)}  # fmt: skip
                 assert statuses == {200}
+
+        run(test())
+
+
+def test_an_error_that_was_long_in_coming_is_not_asked_for_again() -> None:
+    """What it waited for would have to be waited for again, and the client has waited once."""
+    from services.gateway.tests.conftest import answer
+
+    with serving(b"soon", "503 Service Unavailable") as bad:
+        only = route(bad.url)
+
+        def late(wire: Wire, _: Message) -> None:
+            time.sleep(SOON_S + 0.05)  # how long it takes is what this is about
+            answer(wire, b"late", status="503 Service Unavailable")
+
+        async def test() -> None:
+            async with edge(retry_budget_percent=100) as gateway:
+                assert await gateway.ask(to(only)) == (503, b"soon")
+                assert len(bad.seen_at("/x")) == 2
+                bad.on("/x", late)
+                assert await gateway.ask(to(only)) == (503, b"late")
+                assert len(bad.seen_at("/x")) == 3
 
         run(test())
 

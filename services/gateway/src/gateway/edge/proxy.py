@@ -30,6 +30,10 @@ WORTH_A_RETRY = frozenset({502, 503, 504})
 MAX_UNREACHABLE = 3
 """So many instances in a row that cannot be reached, and the request is given up."""
 RETRY_WAIT_S = (0.01, 0.05)
+SOON_S = 0.25
+"""An error that took longer to say came of waiting for something, a database that hangs most likely. Another instance
+would wait for it as well, and the client for both.
+"""
 ABANDONED = "abandoned"
 """By the client: it left, or its body was too large or too slow."""
 _BLAME_SHARE = 0.9
@@ -178,9 +182,10 @@ class Proxy:
             UpstreamError: there is no answer.
         """
         first: Fetched | None = None
+        began_s = time.monotonic()
         try:
             first = await self._reach(call, lane)
-            if first.status not in WORTH_A_RETRY or not self._may_retry(call):
+            if first.status not in WORTH_A_RETRY or time.monotonic() - began_s > SOON_S or not self._may_retry(call):
                 return first
         except ConnectionDied:
             if not self._may_retry(call):
