@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from chassis.errors import DeadlineExceeded
 from chassis.metrics import Metrics
 from chassis.servers import PostgresServer
 from chassis.settings import DatabaseSettings, parse_database_url
+from chassis.testing import Meanwhile
 from chassis.testing.databases import query
 from chassis.testing.proxy import CutProxy
 
@@ -155,28 +157,21 @@ def test_no_read_fails_while_the_server_is_away_for_a_moment(
     reads at that time waits, and the breaker stays closed.
     """
     store = make_database(wire.url_for(database_url))
-    stop = threading.Event()
+    reads = Counter[int]()
 
-    def read(_: int) -> int:
-        count = 0
-        while not stop.is_set():
+    def read(ending: threading.Event) -> None:
+        while not ending.wait(0.01):
             assert store.fetch("SELECT 1") == [(1,)]
-            count += 1
-            stop.wait(0.01)
-        return count
+            reads[threading.get_ident()] += 1
 
-    with ThreadPoolExecutor(4) as executor:
-        reading = [executor.submit(read, number) for number in range(4)]
-        try:
-            for _ in range(3):
-                threading.Event().wait(0.05)
-                wire.cut()
-                threading.Event().wait(0.33)  # how long it is away is what is tested
-                wire.heal()
-                threading.Event().wait(0.5)
-        finally:
-            stop.set()
-        assert all(each.result() for each in reading)
+    with Meanwhile(read, threads=4):
+        for _ in range(3):
+            threading.Event().wait(0.05)
+            wire.cut()
+            threading.Event().wait(0.33)  # how long it is away is what is tested
+            wire.heal()
+            threading.Event().wait(0.5)
+    assert len(reads) == 4
     assert not store.is_open
 
 

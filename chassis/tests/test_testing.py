@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ import psycopg2
 import pytest
 import redis
 
-from chassis.testing import GunicornProcess, require, wait_until
+from chassis.testing import GunicornProcess, Meanwhile, require, wait_until
 
 _CONF = """
 import os
@@ -87,3 +88,16 @@ def test_a_missing_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="no-such-tool"):
         require("no-such-tool")
+
+
+def test_what_fails_beside_a_test_ends_the_rest_and_is_raised() -> None:
+    """A test that waits for what the others do would wait for ever; one that does not look would pass."""
+    turn = iter(range(3))
+
+    def work(ending: threading.Event) -> None:
+        if next(turn) == 2:
+            raise ValueError("of no use")
+        assert ending.wait(10)
+
+    with pytest.raises(ValueError, match="of no use"), Meanwhile(work, threads=3) as others:
+        assert others.ending.wait(10)

@@ -15,6 +15,7 @@ from typing import Any
 
 from chassis.children import wait_until
 from loadtest import checks
+from loadtest.errors import BenchError
 from loadtest.evidence.record import Claim, Curves, Line, Part, Table
 from loadtest.evidence.stage import Stage
 from loadtest.generator import run_wrk
@@ -68,7 +69,10 @@ def measure(stage: Stage) -> Part:
     ours = stage.run(
         service("user", DATABASE_URL=database, REDIS_URL=stage.stores.redis_url, WEB_CONCURRENCY=str(_WORKERS))
     )
-    wait_until(lambda: len(ours.workers) == _WORKERS, what="all workers")
+    try:
+        wait_until(lambda: len(ours.workers) == _WORKERS)
+    except TimeoutError:
+        raise BenchError(f"{ours.launch.name} does not start its workers:\n{ours.log_tail()}") from None
     stage.cores.share_out(ours.workers)  # a million takes minutes
     after, rss, failures = _loaded(
         stage,

@@ -16,7 +16,7 @@ import pytest
 from chassis import migrations
 from chassis.servers import PostgresServer
 from chassis.settings import DatabaseSettings, parse_database_url
-from chassis.testing import wait_until
+from chassis.testing import Meanwhile, wait_until
 from chassis.testing.calls import Answer, call, metric
 from chassis.testing.gunicorn import GunicornProcess
 from chassis.testing.proxy import CutProxy
@@ -85,28 +85,22 @@ def test_no_answered_write_is_lost_and_none_is_done_twice(user: StartUser, serve
     """PostgreSQL is killed twice under a stream of POSTs with keys; each is sent again until it is answered."""
     server = PostgresServer(servers_directory / "stream", durable=True, shelter_root=servers_directory)
     answered: dict[str, int] = {}
-    stop = threading.Event()
+    numbers = count()
     try:
         server.start()
         migrations.upgrade("user", DatabaseSettings(**parse_database_url(server.url)))
         service = user(DATABASE_URL=server.url, WEB_CONCURRENCY="2")
 
-        def stream(writer: int) -> None:
-            for number in count():
-                if stop.is_set():
-                    return
-                name = f"w{writer}-{number}"
-                while True:
-                    answer = add(service, name, key=f"key-{name}")
-                    if answer.status == 201:
-                        answered[name] = answer.body["id"]
-                        break
+        def stream(ending: threading.Event) -> None:
+            while not ending.is_set():
+                name = f"user-{next(numbers)}"
+                while (answer := add(service, name, key=f"key-{name}")).status != 201:
                     assert answer.status in (503, 409), answer.body
                     assert answer.status == 503 or "in progress" in answer.body["detail"], answer.body
-                    stop.wait(0.02)
+                    ending.wait(0.02)
+                answered[name] = answer.body["id"]
 
-        with ThreadPoolExecutor(4) as threads:
-            writers = [threads.submit(stream, number) for number in range(4)]
+        with Meanwhile(stream, threads=4):
             for _ in range(2):
                 before = len(answered)
                 wait_until(lambda before=before: len(answered) > before + 60, timeout_s=20)  # type: ignore[misc]
@@ -114,12 +108,8 @@ def test_no_answered_write_is_lost_and_none_is_done_twice(user: StartUser, serve
                 server.start()
             before = len(answered)
             wait_until(lambda: len(answered) > before + 20, timeout_s=20)
-            stop.set()
-            for writer in writers:
-                writer.result()
         there = usernames(server.url)
     finally:
-        stop.set()
         server.destroy()
     assert sorted(there) == sorted(answered)
     assert len(set(answered.values())) == len(answered)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 
 import psycopg2
 import pytest
@@ -14,7 +15,7 @@ from flask import Flask
 
 from chassis.servers import PostgresServer
 from chassis.settings import SettingsError
-from chassis.testing import wait_until
+from chassis.testing import Meanwhile, wait_until
 from chassis.testing.calls import call
 from chassis.testing.gunicorn import GunicornProcess
 
@@ -86,27 +87,21 @@ def test_requests_under_way_are_answered_when_it_stops(user: StartUser, database
     service = user(DATABASE_URL=database_url, REDIS_URL=redis_url, WEB_CONCURRENCY="2", DRAIN_SECONDS="1")
     answered: list[str] = []
     failed: list[object] = []
-    stop = threading.Event()
+    numbers = count()
 
-    def load(number: int) -> None:
-        for each in range(100_000):
-            if stop.is_set():
-                return
-            name = f"w{number}-{each}"
+    def load(ending: threading.Event) -> None:
+        while not ending.is_set():
+            name = f"user-{next(numbers)}"
             answer = call(service, "POST", USERS, {"username": name, "email": f"{name}@example.com"})
             (answered if answer.status == 201 else failed).append(name)
 
-    threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: len(answered) > 40)
-    service.signal(signal.SIGTERM)
-    wait_until(lambda: call(service, "GET", "/health/ready").status == 503, timeout_s=1)
-    before = len(answered)
-    wait_until(lambda: len(answered) > before + 5, timeout_s=1, what="requests answered while it drains")
-    stop.set()  # the load balancer has seen the 503 and sends nothing more
-    for thread in threads:
-        thread.join()
+    with Meanwhile(load, threads=4):
+        wait_until(lambda: len(answered) > 40)
+        service.signal(signal.SIGTERM)
+        wait_until(lambda: call(service, "GET", "/health/ready").status == 503, timeout_s=1)
+        before = len(answered)
+        wait_until(lambda: len(answered) > before + 5, timeout_s=1, what="requests answered while it drains")
+    # the load balancer has seen the 503 and sends nothing more
     assert service.wait() == 0
     assert not failed
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:

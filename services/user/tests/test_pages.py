@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import threading
@@ -14,6 +15,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from chassis.testing import Meanwhile
 from user import repository
 
 MakeApp = Callable[..., Flask]
@@ -195,33 +197,26 @@ def test_a_walk_neither_skips_nor_repeats_while_others_insert_and_delete(
     """
     fill(sql, 60)
     client = make_app(DATABASE_URL=database_url).test_client()
-    stop = threading.Event()
     committed: list[int] = []
+    numbers = itertools.count()
 
-    def write(writer: int) -> None:
-        chance = random.Random(writer)
+    def write(ending: threading.Event) -> None:
+        chance = random.Random(next(numbers))
         with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
-            while not stop.is_set():
-                name = f"w{writer}-{len(committed)}-{chance.random()}"
+            while not ending.is_set():
+                name = f"writer-{next(numbers)}"
                 cursor.execute(INSERT, (name, name))
                 new = one(cursor)
-                stop.wait(chance.uniform(0, 0.02))  # other ids are given out and committed meanwhile
+                ending.wait(chance.uniform(0, 0.02))  # other ids are given out and committed meanwhile
                 connection.commit()
                 committed.append(new)
                 cursor.execute("DELETE FROM users WHERE id = %s", (chance.randrange(1, new),))
                 connection.commit()
 
-    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
-    for writer in writers:
-        writer.start()
     walks = []
-    try:
-        while len(committed) < 200:
+    with Meanwhile(write, threads=4) as writing:
+        while len(committed) < 200 and not writing.ending.is_set():
             walks.append([user["id"] for page in walk(client, "/api/v1/users?after=0&per_page=20") for user in page])
-    finally:
-        stop.set()
-        for writer in writers:
-            writer.join()
     there = {row[0] for row in sql("SELECT id FROM users")}
     for seen in walks:
         assert seen == sorted(set(seen))

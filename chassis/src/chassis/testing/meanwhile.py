@@ -11,9 +11,12 @@ class Meanwhile:
     """Does its work in threads of its own, from entering to leaving. A context manager.
 
     Args:
-        work: what each thread does; returns soon after the event that it gets is set. What it raises is raised on
-            leaving; of several, one.
+        work: what each thread does; returns soon after the event that it gets is set. What it raises ends the others
+            as well, and is raised on leaving; of several, one.
         threads: how many do it.
+
+    Attributes:
+        ending: set when it is left, or one of them has failed. Whoever waits for what they do looks at it.
     """
 
     def __init__(self, work: Callable[[threading.Event], None], *, threads: int = 1) -> None:
@@ -39,3 +42,4 @@ class Meanwhile:
             self._work(self.ending)
         except BaseException as error:  # noqa: BLE001 - raised where it is left
             self._failed = error
+            self.ending.set()
