@@ -18,7 +18,7 @@ from tests.faults.traffic import Request, Traffic
 
 LONG = bool(os.environ.get("LONG"))
 """Whether this is the long form: faults as long as the issue says, several times, and percentiles are judged."""
-ROUNDS = 3 if LONG else 1
+ROUNDS = int(os.environ.get("ROUNDS") or 3) if LONG else 1
 CALM_S = 15.0 if LONG else 1.0
 AFTER_S = 1.0
 """Of traffic, beyond the time in which everything must be back."""

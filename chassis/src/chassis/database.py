@@ -7,7 +7,6 @@ So the process gets a wait callback (`install_wait_callback`) that polls the soc
 from __future__ import annotations
 
 import logging
-import math
 import random
 import select
 import threading
@@ -50,6 +49,9 @@ CANCEL_MARGIN_MS = 50
 
 BREAKER_RESET_S = 0.5
 """Healthy within 2 s of the server's return: this, a health check's age of 1 s, and a connect."""
+
+LOOK_ELSEWHERE_S = 1.0
+"""While all writes are refused, one makes a new connection so often: the name may lead to another server by now."""
 
 _deadline_s: ContextVar[float | None] = ContextVar("database_deadline", default=None)
 
@@ -141,7 +143,7 @@ class Database:
         self._statement_limit_ms = max(1, settings.operation_timeout_ms - 2 * CANCEL_MARGIN_MS)
         self._answered_s = 0.0
         self._refuses_writes = False
-        self._gave_up_s = -math.inf
+        self._gave_up_s = 0.0
         self._waiting = 0
         self._waiting_lock = threading.Lock()
         self._health_lock = threading.Lock()
@@ -260,11 +262,11 @@ class Database:
                     self._take().close()
 
     def _give_up(self, connection: Any) -> bool:
-        """Close a connection to what was the primary, perhaps: the name may lead elsewhere by now. One at a time, as
+        """Close a connection to what was the primary, perhaps. At once if others can write; else one at a time, as
         connecting for every write that is refused would cost the readers more than all their reads. Returns whether it
         was closed.
         """
-        if time.monotonic() - self._gave_up_s < BREAKER_RESET_S:
+        if self._refuses_writes and time.monotonic() - self._gave_up_s < LOOK_ELSEWHERE_S:
             return False
         self._gave_up_s = time.monotonic()
         connection.close()
