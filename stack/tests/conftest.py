@@ -96,6 +96,10 @@ class Run:
         """All that it has written."""
         return self._log.read_text()
 
+    def said(self, text: str, *, times: int) -> bool:
+        """Whether it has written that, so often at least."""
+        return self.output.count(text) >= times
+
     def wait_ready(self) -> "Run":
         """Wait for the screen."""
         wait_until(lambda: "Ctrl-C stops" in self.output or self.process.poll() is not None, timeout_s=60)

@@ -214,6 +214,8 @@ def test_on_one_database_of_ones_own(start_run: StartRun, database_url: str, red
     stores = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "DATA_SOURCE": "db"}
     for moved in ({}, {"CATALOGUE_PORT": str(free_port())}):
         run = start_run(**stores, **moved).wait_ready()
+        # Each worker of the gateway begins with the routes on its disk, and has a second to hear of a change.
+        wait_until(partial(run.said, "Routes follow the registry", times=2), timeout_s=5)
         for _ in range(8):  # whichever worker answers
             assert len(run.get("/api/products")) >= 12
         assert run.get("/api/v1/users")["total"] == 1000
