@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -91,14 +92,18 @@ def test_no_answered_write_is_lost_and_none_is_done_twice(user: StartUser, serve
         migrations.upgrade("user", DatabaseSettings(**parse_database_url(server.url)))
         service = user(DATABASE_URL=server.url, WEB_CONCURRENCY="2")
 
+        def is_answered(name: str) -> bool:
+            answer = add(service, name, key=f"key-{name}")
+            if answer.status == 201:
+                answered[name] = answer.body["id"]
+                return True
+            assert answer.status in (503, 409), answer.body
+            assert answer.status == 503 or "in progress" in answer.body["detail"], answer.body
+            return False
+
         def stream(ending: threading.Event) -> None:
             while not ending.is_set():
-                name = f"user-{next(numbers)}"
-                while (answer := add(service, name, key=f"key-{name}")).status != 201:
-                    assert answer.status in (503, 409), answer.body
-                    assert answer.status == 503 or "in progress" in answer.body["detail"], answer.body
-                    ending.wait(0.02)
-                answered[name] = answer.body["id"]
+                wait_until(partial(is_answered, f"user-{next(numbers)}"), timeout_s=20, interval_s=0.02)
 
         with Meanwhile(stream, threads=4):
             for _ in range(2):
