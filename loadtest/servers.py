@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import urllib3
 
-from chassis.children import free_port, signal_group, spawn
+from chassis.children import free_port, signal_group, spawn, wait_until
 from loadtest.errors import BenchError
 from loadtest.machine import Cores
 
@@ -106,6 +106,15 @@ class RunningServer:
                 seen = f"{answer.status} {answer.data[:200]!r}"
             time.sleep(0.05)
         raise BenchError(f"{self.launch.name} did not answer {path} (last: {seen}):\n{self.log_tail()}")
+
+    def wait_until(
+        self, condition: Callable[[], bool], otherwise: str, *, timeout_s: float = 10.0, interval_s: float = 0.05
+    ) -> None:
+        """Return once `condition` holds. Raises BenchError, with what it is `otherwise` and the end of the log."""
+        try:
+            wait_until(condition, timeout_s=timeout_s, interval_s=interval_s)
+        except TimeoutError:
+            raise BenchError(f"{self.launch.name} {otherwise}:\n{self.log_tail()}") from None
 
     def access_lines(self) -> int:
         """How many request lines its log holds."""

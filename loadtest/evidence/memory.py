@@ -13,9 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from chassis.children import wait_until
 from loadtest import checks
-from loadtest.errors import BenchError
 from loadtest.evidence.record import Claim, Curves, Line, Part, Table
 from loadtest.evidence.stage import Stage
 from loadtest.generator import run_wrk
@@ -69,10 +67,7 @@ def measure(stage: Stage) -> Part:
     ours = stage.run(
         service("user", DATABASE_URL=database, REDIS_URL=stage.stores.redis_url, WEB_CONCURRENCY=str(_WORKERS))
     )
-    try:
-        wait_until(lambda: len(ours.workers) == _WORKERS)
-    except TimeoutError:
-        raise BenchError(f"{ours.launch.name} does not start its workers:\n{ours.log_tail()}") from None
+    ours.wait_until(lambda: len(ours.workers) == _WORKERS, "does not start its workers")
     stage.cores.share_out(ours.workers)  # a million takes minutes
     after, rss, failures = _loaded(
         stage,

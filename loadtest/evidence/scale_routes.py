@@ -13,14 +13,12 @@ from typing import Any
 
 import psycopg2
 
-from chassis.children import wait_until
 from chassis.database import Database
 from chassis.metrics import Metrics
 from chassis.settings import load
 from gateway.registry.repository import Registry
 from gateway.settings import Settings
 from loadtest import memory
-from loadtest.errors import BenchError
 from loadtest.evidence.sizes import Grown, Kind, measure_rounds
 from loadtest.evidence.stage import Stage, rounds
 from loadtest.openloop import get
@@ -147,10 +145,7 @@ def _await_route(server: RunningServer, key: Mapping[str, str], number: int) -> 
     def known() -> bool:
         return http_get(server.url + _resolve_path(number), headers=key).status == 200
 
-    try:
-        wait_until(known, timeout_s=_LOADED_WITHIN_S, interval_s=0.05)
-    except TimeoutError:
-        raise BenchError(f"{server.launch.name} does not know {number} routes:\n{server.log_tail()}") from None
+    server.wait_until(known, f"does not know {number} routes", timeout_s=_LOADED_WITHIN_S)
 
 
 def _seen_after(
@@ -165,10 +160,10 @@ def _seen_after(
         for new in range(901, 901 + times):
             registry.update(route_id, {"weight": new}, actor="scale")
             began_s = time.monotonic()
-            try:
-                wait_until(lambda new=new: weight() == new, timeout_s=_SEEN_WITHIN_S, interval_s=0.005)  # type: ignore[misc]
-            except TimeoutError as error:
-                raise BenchError(f"{server.launch.name} has not seen a change: {error}") from None
+            server.wait_until(
+                lambda new=new: weight() == new,  # type: ignore[misc]
+                "has not seen a change", timeout_s=_SEEN_WITHIN_S, interval_s=0.005,
+            )  # fmt: skip
             yield time.monotonic() - began_s
 
 
